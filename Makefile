@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A smaller, CPU-only torch: make demo TORCH_INDEX=<index of CPU wheels>
+TORCH_INDEX ?=
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test unit lint types protos check lock clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.run: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "histill needs Python 3.11 or newer; try make PYTHON=python3.11"; exit 1; }
+	@echo "making $(VENV) (some minutes at the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@$(PIP) -r requirements.lock
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@$(PIP) -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.run ## train three teachers, distil a student, serve and measure it
+	@$(BIN)/histill demo $(if $(DATA),--data $(DATA)) $(DEMO_ARGS)
+
+up: $(VENV)/.run ## run the whole system on this machine until Ctrl-C
+	@$(BIN)/histill up
+
+test: $(VENV)/.dev ## every test that this machine can run
+	@$(BIN)/pytest $(TEST_ARGS)
+
+unit: $(VENV)/.dev ## the fast tests
+	@$(BIN)/pytest tests/unit
+
+lint: $(VENV)/.dev ## style and import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: $(VENV)/.dev ## mypy strict and pyright
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+protos: $(VENV)/.dev ## generated code, lint and breaking changes of the API
+	@scripts/protos check
+
+check: lint types protos ## all checks that are no tests
+
+lock: ## write the exact set of packages anew
+	@scripts/lock
+
+clean: ## remove what was made, but not the data of a demo
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,160 @@
+"""The checks of ``histill doctor``: one function a question, each answered in a sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from histill.client import Client
+from histill.client.settings import client_file, load_client
+from histill.core.errors import (
+    HistillError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from histill.core.settings import PREFIX, ProcessSettings, SettingsError, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from histill.client.settings import ClientSettings
+
+MIN_FREE_BYTES = 2 << 30
+_PROBE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer: what was looked at, whether it is well, and what helps if not."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def every_check(home: Path) -> Iterator[Check]:
+    """Runs every check that applies here.
+
+    Args:
+        home: Folder of embedded mode.
+    """
+    yield folder(home)
+    yield disk(home)
+    try:
+        settings = load_client(home)
+    except SettingsError as exc:
+        yield Check("client settings", False, str(exc), "correct the variable or remove the file")
+        return
+    embedded = client_file(home).exists()
+    if not embedded and not _remote():
+        yield ports()
+        yield Check(
+            "system", False, "nothing is running that was started from this folder",
+            "start it with histill up, or set HISTILL_CLIENT__JOBS, …__REGISTRY and …__INFERENCE",
+        )  # fmt: skip
+    else:
+        for name in ("jobs", "registry", "inference"):
+            yield service(name, getattr(settings, name), settings)
+        yield api_key(settings)
+    if any(name.startswith((f"{PREFIX}S3__", f"{PREFIX}REDIS__")) for name in os.environ):
+        yield from backends()
+
+
+def _remote() -> bool:
+    return any(name.startswith(f"{PREFIX}CLIENT__") for name in os.environ)
+
+
+def folder(home: Path) -> Check:
+    """Can the folder be written?"""
+    nearest = next(path for path in (home, *home.parents) if path.exists())
+    ok = os.access(nearest, os.W_OK)
+    detail = str(home) if ok else f"{nearest} cannot be written"
+    return Check("folder", ok, detail, "choose another with --home or HISTILL_HOME")
+
+
+def disk(home: Path) -> Check:
+    """Is there room for data, checkpoints and scratch?"""
+    nearest = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(nearest).free
+    return Check(
+        "disk",
+        free >= MIN_FREE_BYTES,
+        f"{free / 1e9:.1f} GB free under {nearest}",
+        f"free at least {MIN_FREE_BYTES / 1e9:.1f} GB, or choose another folder with --home",
+    )
+
+
+def ports() -> Check:
+    """Could embedded mode take its ports?"""
+    from histill.embedded.layout import Ports
+
+    taken = Ports().taken()
+    if not taken:
+        return Check("ports", True, "all free")
+    which = ", ".join(f"{port} ({name})" for name, port in taken.items())
+    return Check("ports", False, f"taken: {which}", "stop what listens there, or use --free-ports")
+
+
+def service(name: str, target: str, settings: ClientSettings) -> Check:
+    """Does a service answer, and does it say that it is ready?"""
+    from histill.rpc.channel import sync_channel
+
+    with sync_channel(target, ca_file=settings.ca_file) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=_PROBE_S
+            )
+        except grpc.RpcError as exc:
+            return Check(
+                name, False, f"{target} does not answer ({exc.code().name})",
+                f"is it running? its address is HISTILL_CLIENT__{name.upper()}",
+            )  # fmt: skip
+    ready = answer.status == health_pb2.HealthCheckResponse.SERVING
+    detail = f"{target} is {'ready' if ready else 'up but not ready'}"
+    return Check(name, ready, detail, "its log says which of Redis and S3 does not answer")
+
+
+def api_key(settings: ClientSettings) -> Check:
+    """Is our key taken?"""
+    try:
+        with Client(settings.model_copy(update={"timeout_s": _PROBE_S})) as client:
+            next(iter(client.jobs.list()), None)
+    except (UnauthenticatedError, PermissionDeniedError) as exc:
+        return Check(
+            "API key", False, str(exc), "set HISTILL_CLIENT__API_KEY to a key of this system"
+        )
+    except UnavailableError as exc:
+        return Check("API key", False, f"cannot be checked: {exc}", "first make the services ready")
+    except HistillError as exc:
+        return Check("API key", False, str(exc), "the log of the jobs service says more")
+    return Check("API key", True, "accepted")
+
+
+def backends() -> Iterator[Check]:
+    """Do the Redis and S3 servers that the environment names answer, with these keys?"""
+    from histill.adapters.redis import connect
+    from histill.adapters.s3 import S3ObjectStore
+
+    try:
+        settings = load(ProcessSettings)
+    except SettingsError as exc:
+        yield Check("settings", False, str(exc), "correct or remove the variable")
+        return
+    try:
+        connect(settings.redis).ping()
+        yield Check("Redis", True, "answers")
+    except (HistillError, OSError, ValueError) as exc:
+        yield Check("Redis", False, str(exc), "start it, or correct HISTILL_REDIS__URL")
+    try:
+        S3ObjectStore.connect(settings.s3).ping()
+        yield Check("S3", True, f"answers at {settings.s3.endpoint}")
+    except HistillError as exc:
+        yield Check("S3", False, str(exc), "start it, or correct the HISTILL_S3__* variables")

@@ -1,0 +1,88 @@
+"""``histill datasets``: push, list and remove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from histill.api.registry.v1 import dataset_pb2
+from histill.cli.output import JsonFlag, as_dict, console, print_json, print_table, size
+from histill.client import Client
+
+app = typer.Typer(no_args_is_help=True, help="Images with labels.")
+
+
+@app.command()
+def push(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Holds images/ and labels/, or train/ and val/ with both in each.",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="Name to register it under.")],
+    classes: Annotated[str, typer.Option(help="Class names, background first.")] = (
+        "background,object"
+    ),
+    channels: Annotated[int, typer.Option(help="1 for grey, 3 for RGB.")] = 3,
+    description: Annotated[str, typer.Option(help="Source, licence, how labelled.")] = "",
+    json: JsonFlag = False,
+) -> None:
+    """Packs a folder and registers it as a new version."""
+    with Client.connect() as client:
+        dataset = client.datasets.push(
+            folder,
+            name=name,
+            classes=[word.strip() for word in classes.split(",")],
+            channels=channels,
+            description=description,
+        )
+    if json:
+        print_json(as_dict(dataset))
+    else:
+        console.print(f"registered {dataset.reference}: {_splits(dataset)}, {_labels(dataset)}")
+
+
+@app.command("ls")
+def list_datasets(json: JsonFlag = False) -> None:
+    """Lists datasets, by name and newest first."""
+    with Client.connect() as client:
+        datasets = list(client.datasets.list())
+    if json:
+        print_json([as_dict(dataset) for dataset in datasets])
+        return
+    print_table(
+        "datasets",
+        ("dataset", "images", "classes", "labels", "size", "about"),
+        [
+            (
+                dataset.reference,
+                _splits(dataset),
+                ", ".join(dataset.classes),
+                _labels(dataset),
+                size(dataset.size_bytes),
+                dataset.description,
+            )
+            for dataset in datasets
+        ],
+    )
+
+
+@app.command("rm")
+def remove(reference: Annotated[str, typer.Argument(help="name@3.")]) -> None:
+    """Removes one version."""
+    with Client.connect() as client:
+        client.datasets.delete(reference)
+
+
+def _splits(dataset: dataset_pb2.Dataset) -> str:
+    return ", ".join(f"{count} {split}" for split, count in sorted(dataset.splits.items()))
+
+
+def _labels(dataset: dataset_pb2.Dataset) -> str:
+    name = dataset_pb2.LabelKind.Name(dataset.label_kind)
+    return f"{name.removeprefix('LABEL_KIND_').lower()} labels"

@@ -1,0 +1,84 @@
+"""``histill demo``: the main job from end to end on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from histill.cli.output import console, print_table, size
+from histill.cli.watching import follow
+from histill.client import Client
+
+if TYPE_CHECKING:
+    from histill.demo.measure import Row
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images/ and labels/; HISTILL_DATA by default.", exists=True),
+    ] = None,
+    home: Annotated[Path, typer.Option(help="Folder for all that it leaves.")] = Path(
+        "histill-demo"
+    ),
+) -> None:
+    """Trains three teachers, distils a student, serves it and measures it."""
+    from histill.demo.run import LABELED_IMAGES, choose_source, run
+    from histill.embedded.layout import Ports
+    from histill.embedded.stack import running
+
+    home, started = home.resolve(), time.monotonic()
+    if data is None and (named := os.environ.get("HISTILL_DATA")):
+        data = Path(named)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        source = choose_source(data and data.resolve(), home)
+        console.print(f"data: {source.folder}: {source.description}", soft_wrap=True)
+        with (
+            running(home, ports=Ports.free(), say=console.print) as stack,
+            Client(stack.client) as client,
+        ):
+            console.print(f"web page: {stack.client.web}")
+            out = home / "overlays"
+            rows = run(
+                client,
+                source,
+                out,
+                say=console.print,
+                follow=lambda name, label: follow(client, name, label=label),
+            )
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; what was done so far is in {home}", soft_wrap=True)
+        raise
+    _print(rows)
+    console.print(
+        f"teachers learned from every label; both students from {LABELED_IMAGES} labelled images, "
+        "with the same network, steps and seed",
+        soft_wrap=True,
+    )
+    console.print(f"overlays: {out}\neverything else: {home}", soft_wrap=True)
+    console.print(f"done in {time.monotonic() - started:.0f} s")
+
+
+def _print(rows: list[Row]) -> None:
+    print_table(
+        "held-out images, through the inference service",
+        ("model", "network", "parameters", "size", "Dice", "IoU", "ms/image"),
+        [
+            (
+                row.model.reference,
+                row.model.architecture,
+                f"{row.model.parameters:,}",
+                size(row.onnx_bytes),
+                f"{row.dice:.4f}",
+                f"{row.iou:.4f}",
+                f"{row.milliseconds:.1f}",
+            )
+            for row in rows
+        ],
+    )

@@ -1,0 +1,126 @@
+"""``histill jobs``: submit, follow and cancel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from histill.api.distillation.v1 import job_pb2
+from histill.cli.output import JsonFlag, as_dict, console, print_json, print_json_line, print_table
+from histill.cli.watching import follow
+from histill.client import Client
+from histill.core.errors import InvalidArgumentError
+
+app = typer.Typer(no_args_is_help=True, help="Distillation jobs.")
+Name = Annotated[str, typer.Argument(help="jobs/ID, or the ID alone.")]
+
+
+def state_of(job: job_pb2.Job) -> str:
+    """The job's state as one lower-case word."""
+    return job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+
+
+def load_spec(path: Path) -> dict[str, Any]:
+    """Reads a job from a YAML file.
+
+    Raises:
+        InvalidArgumentError: It is no YAML mapping.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise InvalidArgumentError.of(str(path), f"is not YAML: {exc}") from exc
+    if not isinstance(loaded, dict):
+        raise InvalidArgumentError.of(str(path), "must be a mapping with one of the job specs")
+    return loaded
+
+
+@app.command()
+def submit(
+    spec: Annotated[Path, typer.Argument(help="YAML file.", exists=True, dir_okay=False)],
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+    request_id: Annotated[str, typer.Option(help="Idempotency key.")] = "",
+    json: JsonFlag = False,
+) -> None:
+    """Submits the job that a YAML file describes."""
+    with Client.connect() as client:
+        job = client.jobs.submit(load_spec(spec), request_id=request_id)
+        if not json:
+            console.print(f"{job.name} {state_of(job)}")
+        if watch:
+            job = follow(client, job.name, quiet=json)
+        if json:
+            print_json(as_dict(job))
+    _exit(job)
+
+
+@app.command("ls")
+def list_jobs(json: JsonFlag = False) -> None:
+    """Lists jobs, newest first."""
+    with Client.connect() as client:
+        jobs = list(client.jobs.list())
+    if json:
+        print_json([as_dict(job) for job in jobs])
+        return
+    print_table(
+        "jobs",
+        ("job", "kind", "state", "progress", "result", "about"),
+        [
+            (
+                job.name,
+                job_pb2.JobKind.Name(job.kind).removeprefix("JOB_KIND_").lower(),
+                state_of(job),
+                f"{job.progress.step}/{job.progress.steps}" if job.progress.steps else "",
+                job.result_model,
+                job.error.message or job.display_name,
+            )
+            for job in jobs
+        ],
+    )
+
+
+@app.command()
+def get(name: Name) -> None:
+    """Prints one job as JSON."""
+    with Client.connect() as client:
+        print_json(as_dict(client.jobs.get(_full(name))))
+
+
+@app.command()
+def watch(name: Name, json: JsonFlag = False) -> None:
+    """Follows a job to its end; with --json, one event a line."""
+    with Client.connect() as client:
+        if json:
+            for event in client.jobs.watch(_full(name)):
+                print_json_line(as_dict(event))
+            job = client.jobs.get(_full(name))
+        else:
+            job = follow(client, _full(name))
+    _exit(job)
+
+
+@app.command()
+def cancel(name: Name) -> None:
+    """Cancels a job: at once when queued, within five seconds when running."""
+    with Client.connect() as client:
+        job = client.jobs.cancel(_full(name))
+    console.print(f"{job.name} {'cancelling' if job.cancel_requested else state_of(job)}")
+
+
+@app.command("rm")
+def remove(name: Name) -> None:
+    """Removes an ended job; its result model stays."""
+    with Client.connect() as client:
+        client.jobs.delete(_full(name))
+
+
+def _full(name: str) -> str:
+    return name if name.startswith("jobs/") else f"jobs/{name}"
+
+
+def _exit(job: job_pb2.Job) -> None:
+    if job.state in {job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED}:
+        raise typer.Exit(1)

@@ -1,0 +1,45 @@
+"""``histill up``: the whole system on this machine."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from histill.cli.output import console, print_table
+from histill.client.settings import home as default_home
+
+Home = Annotated[
+    Path | None, typer.Option(help="Folder for data, logs and keys; HISTILL_HOME by default.")
+]
+
+
+def up(
+    home: Home = None,
+    workers: Annotated[int, typer.Option(min=1, help="Jobs at once.")] = 1,
+    free_ports: Annotated[
+        bool, typer.Option("--free-ports", help="Take free ports, not the usual ones.")
+    ] = False,
+) -> None:
+    """Runs the embedded system until Ctrl-C and prints every endpoint."""
+    from histill.embedded.layout import Ports
+    from histill.embedded.stack import running
+
+    folder = (home or default_home()).resolve()
+    ports = Ports.free() if free_ports else Ports()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with running(folder, ports=ports, workers=workers, say=console.print) as stack:
+            print_table("endpoints", ("what", "where"), list(stack.endpoints().items()))
+            console.print(f"data, logs and keys: {folder}", soft_wrap=True)
+            if folder != default_home().resolve():
+                console.print(f"for other commands: export HISTILL_HOME={folder}", soft_wrap=True)
+            console.print("Ctrl-C stops it; the data stays.")
+            while True:
+                stack.check()
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the data is in {folder}", soft_wrap=True)

@@ -1,0 +1,132 @@
+"""Distillation jobs, for programs."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from histill.core.messages import job_from_yaml
+
+from histill.api.distillation.v1 import (
+    distillation_service_pb2 as pb,
+)
+from histill.api.distillation.v1 import (
+    distillation_service_pb2_grpc as rpc,
+)
+from histill.api.distillation.v1 import job_pb2
+from histill.client.calls import translated
+from histill.core.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import grpc
+
+FINAL = frozenset(
+    {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED}
+)
+_RECONNECT_S = 1.0
+
+
+class Jobs:
+    """Submit, follow and cancel jobs.
+
+    Args:
+        channel: Channel to the jobs service.
+        timeout_s: Longest wait for an answer.
+    """
+
+    def __init__(self, channel: grpc.Channel, *, timeout_s: float) -> None:
+        self._stub = rpc.DistillationServiceStub(channel)
+        self._timeout_s = timeout_s
+
+    def submit(self, spec: Mapping[str, Any] | job_pb2.Job, *, request_id: str = "") -> job_pb2.Job:
+        """Submits a job.
+
+        Args:
+            spec: A job, or the same as nested mappings, as in ``examples/*.yaml``.
+            request_id: Idempotency key; by default a fresh one, so that a retry by
+                the channel never makes a second job.
+
+        Raises:
+            InvalidArgumentError: A field is wrong; the error names its path.
+            NotFoundError: The dataset or a teacher does not exist.
+        """
+        job = spec if isinstance(spec, job_pb2.Job) else job_from_yaml(spec)
+        request = pb.CreateJobRequest(job=job, request_id=request_id or uuid.uuid4().hex)
+        with translated():
+            return self._stub.CreateJob(request, timeout=self._timeout_s).job
+
+    def get(self, name: str) -> job_pb2.Job:
+        """One job by name, ``jobs/{id}``.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        with translated():
+            return self._stub.GetJob(pb.GetJobRequest(name=name), timeout=self._timeout_s).job
+
+    def list(self, *, states: tuple[job_pb2.JobState, ...] = ()) -> Iterator[job_pb2.Job]:
+        """Jobs, newest first, fetched page by page."""
+        request = pb.ListJobsRequest(states=states)
+        while True:
+            with translated():
+                page = self._stub.ListJobs(request, timeout=self._timeout_s)
+            yield from page.jobs
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def cancel(self, name: str) -> job_pb2.Job:
+        """Cancels a job: at once when queued, within five seconds when running.
+
+        Raises:
+            FailedPreconditionError: It has ended otherwise.
+        """
+        with translated():
+            return self._stub.CancelJob(pb.CancelJobRequest(name=name), timeout=self._timeout_s).job
+
+    def delete(self, name: str) -> None:
+        """Removes an ended job; its result model stays.
+
+        Raises:
+            FailedPreconditionError: It has not ended.
+        """
+        with translated():
+            self._stub.DeleteJob(pb.DeleteJobRequest(name=name), timeout=self._timeout_s)
+
+    def watch(
+        self, name: str, *, after_event_id: str = "", patience_s: float = 60.0
+    ) -> Iterator[job_pb2.JobEvent]:
+        """Events until the job has ended; reconnects by itself and repeats none.
+
+        Args:
+            name: ``jobs/{id}``.
+            after_event_id: The last event already seen.
+            patience_s: How long to try again while the service is away.
+
+        Raises:
+            UnavailableError: The service stayed away for ``patience_s``.
+        """
+        request = pb.WatchJobRequest(name=name, after_event_id=after_event_id)
+        gave_up = time.monotonic() + patience_s
+        while True:
+            try:
+                with translated():
+                    for answer in self._stub.WatchJob(request):
+                        gave_up = time.monotonic() + patience_s
+                        request.after_event_id = answer.event.event_id
+                        yield answer.event
+                        if answer.event.state in FINAL:
+                            return
+            except UnavailableError:
+                if time.monotonic() > gave_up:
+                    raise
+            time.sleep(_RECONNECT_S)
+
+    def wait(self, name: str) -> job_pb2.Job:
+        """Returns the job once it has ended."""
+        for _ in self.watch(name):
+            pass
+        return self.get(name)

@@ -1,0 +1,157 @@
+"""A folder of images and labels as tar shards."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from histill.api.registry.v1 import dataset_pb2
+from histill.core.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SHARD_BYTES = 64 << 20
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+_EVERY_NTH_IS_VAL = 5
+_MODES = {1: "L", 3: "RGB"}
+_UINT16_MAX = 65535
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a folder became.
+
+    Attributes:
+        shards: Tar files, each a little over ``SHARD_BYTES`` at most.
+        splits: Images in each split.
+        label_kind: Semantic when every label value is a class index, else instance.
+    """
+
+    shards: list[Path]
+    splits: dict[str, int]
+    label_kind: dataset_pb2.LabelKind
+
+
+@dataclass(frozen=True)
+class _Pair:
+    split: str
+    image: Path
+    label: Path
+
+
+def pack(folder: Path, out: Path, *, classes: int, channels: int) -> Packed:
+    """Writes shards of ``{split}/{id}.image.png`` and ``{split}/{id}.label.png``.
+
+    Args:
+        folder: See ``Datasets.push``.
+        out: Folder for the shards.
+        classes: Number of classes, the background included.
+        channels: 1 or 3.
+
+    Raises:
+        InvalidArgumentError: The folder or one of its files is not as it must be.
+    """
+    if channels not in _MODES:
+        raise InvalidArgumentError.of("channels", f"{channels} channels cannot be packed; 1 or 3")
+    pairs = list(_pairs(folder))
+    shards: list[Path] = []
+    splits = dict.fromkeys(("train", "val"), 0)
+    top = 0
+    archive: tarfile.TarFile | None = None
+    try:
+        for index, pair in enumerate(pairs):
+            image, label, highest = _read(pair, _MODES[channels])
+            if archive is None or archive.offset > SHARD_BYTES:
+                if archive is not None:
+                    archive.close()
+                shards.append(out / f"shard-{len(shards):05d}.tar")
+                archive = tarfile.open(shards[-1], "w")  # noqa: SIM115 - closed below
+            stem = f"{pair.split}/{index:05d}-{_UNSAFE.sub('-', pair.image.stem)[:80]}"
+            _add(archive, f"{stem}.image.png", image)
+            _add(archive, f"{stem}.label.png", label)
+            splits[pair.split] += 1
+            top = max(top, highest)
+    finally:
+        if archive is not None:
+            archive.close()
+    kind = dataset_pb2.LABEL_KIND_SEMANTIC if top < classes else dataset_pb2.LABEL_KIND_INSTANCE
+    return Packed(shards, splits, kind)
+
+
+def val_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Image and label files that ``pack`` puts into the split ``val``."""
+    return [(pair.image, pair.label) for pair in _pairs(folder) if pair.split == "val"]
+
+
+def _pairs(folder: Path) -> Iterator[_Pair]:
+    if (folder / "images").is_dir():
+        for index, (image, label) in enumerate(_matched(folder)):
+            yield _Pair("val" if index % _EVERY_NTH_IS_VAL == 0 else "train", image, label)
+        return
+    for split in ("train", "val"):
+        if not (folder / split / "images").is_dir():
+            raise InvalidArgumentError.of(
+                "folder",
+                f"{folder} holds neither images/ and labels/ nor these two in train/ and in val/",
+            )
+        for image, label in _matched(folder / split):
+            yield _Pair(split, image, label)
+
+
+def _matched(folder: Path) -> list[tuple[Path, Path]]:
+    images = sorted(
+        path for path in (folder / "images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
+    )
+    if not images:
+        raise InvalidArgumentError.of("folder", f"{folder}/images holds no image")
+    labels = {path.stem: path for path in sorted((folder / "labels").glob("*"))}
+    missing = [path.name for path in images if path.stem not in labels]
+    if missing:
+        raise InvalidArgumentError.of(
+            "folder", f"{folder}/labels lacks a label for {', '.join(missing[:3])}"
+        )
+    return [(path, labels[path.stem]) for path in images]
+
+
+def _read(pair: _Pair, mode: str) -> tuple[bytes, bytes, int]:
+    try:
+        with Image.open(pair.image) as image, Image.open(pair.label) as label:
+            pixels = image.convert(mode)
+            values = np.asarray(label)
+    except (UnidentifiedImageError, OSError) as exc:
+        raise InvalidArgumentError.of("folder", f"{pair.image.name} cannot be read: {exc}") from exc
+    if values.ndim != 2 or values.dtype.kind not in "iub":  # noqa: PLR2004 - rows and columns
+        raise InvalidArgumentError.of(
+            "folder", f"label {pair.label.name} must be one channel of whole numbers"
+        )
+    if values.shape != (pixels.height, pixels.width):
+        raise InvalidArgumentError.of(
+            "folder",
+            f"label {pair.label.name} is {values.shape[1]}x{values.shape[0]}, "
+            f"its image {pixels.width}x{pixels.height}",
+        )
+    highest = int(values.max())
+    if highest > _UINT16_MAX or int(values.min()) < 0:
+        raise InvalidArgumentError.of("folder", f"label {pair.label.name} leaves 0 to 65535")
+    return _png(pixels), _png(Image.fromarray(values.astype(np.uint16))), highest
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))

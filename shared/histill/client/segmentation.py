@@ -1,0 +1,118 @@
+"""Segment images, for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
+from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
+from histill.client.calls import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import grpc
+
+CHUNK_BYTES = 1 << 20
+# Above this a file goes through SegmentLarge, so that no message comes near the limit.
+LARGE_BYTES = 16 << 20
+FORMATS = {
+    "png": pb.MASK_FORMAT_PNG,
+    "geojson": pb.MASK_FORMAT_GEOJSON,
+    "rle": pb.MASK_FORMAT_RLE,
+    "dicom-seg": pb.MASK_FORMAT_DICOM_SEG,
+    "raw": pb.MASK_FORMAT_RAW,
+}
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A mask as a file's bytes, and what it shows.
+
+    Attributes:
+        mask: In the format that was asked for.
+        summary: Size, classes with areas and confidences, times.
+        confidence_map: Grey PNG, winning probability times 255; empty unless asked for.
+    """
+
+    mask: bytes
+    summary: pb.SegmentSummary
+    confidence_map: bytes = b""
+
+
+class Segmenter:
+    """Calls the inference service.
+
+    Args:
+        channel: Channel to the inference service.
+        timeout_s: Longest wait for an answer; large images may take ten times that.
+    """
+
+    def __init__(self, channel: grpc.Channel, *, timeout_s: float) -> None:
+        self._stub = rpc.SegmentationServiceStub(channel)
+        self._timeout_s = timeout_s
+
+    def segment(
+        self,
+        image: Path | bytes,
+        *,
+        model: str,
+        mask_format: str = "png",
+        confidence_map: bool = False,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Segmentation:
+        """Segments one image file: PNG, JPEG, TIFF or DICOM, of any size.
+
+        Args:
+            image: A path, or the file's bytes.
+            model: ``name``, ``name@3`` or ``name@alias``.
+            mask_format: ``png``, ``geojson``, ``rle``, ``dicom-seg`` or ``raw``.
+            confidence_map: Also ask for the confidence map; not with large files.
+            on_progress: Called with the share that is done, of large files.
+
+        Raises:
+            InvalidArgumentError: The image or another field is wrong; names it.
+            NotFoundError: There is no such model.
+            ResourceExhaustedError: The service is busy, or the image too large.
+        """
+        data = image.read_bytes() if isinstance(image, Path) else image
+        if len(data) > LARGE_BYTES:
+            return self._large(data, model, FORMATS[mask_format], on_progress)
+        request = pb.SegmentRequest(
+            model=model, encoded=data, format=FORMATS[mask_format], confidence_map=confidence_map
+        )
+        with translated():
+            answer = self._stub.Segment(request, timeout=self._timeout_s)
+        return Segmentation(answer.mask, answer.summary, answer.confidence_map)
+
+    def models(self) -> Sequence[pb.ServedModel]:
+        """The models that can be asked for."""
+        with translated():
+            return self._stub.ListModels(pb.ListModelsRequest(), timeout=self._timeout_s).models
+
+    def _large(
+        self,
+        data: bytes,
+        model: str,
+        mask_format: pb.MaskFormat,
+        on_progress: Callable[[float], None] | None,
+    ) -> Segmentation:
+        def parts() -> Iterator[pb.SegmentLargeRequest]:
+            header = pb.SegmentLargeHeader(model=model, format=mask_format, size_bytes=len(data))
+            yield pb.SegmentLargeRequest(header=header)
+            for start in range(0, len(data), CHUNK_BYTES):
+                yield pb.SegmentLargeRequest(chunk=data[start : start + CHUNK_BYTES])
+
+        summary, mask = pb.SegmentSummary(), bytearray()
+        with translated():
+            for answer in self._stub.SegmentLarge(parts(), timeout=10 * self._timeout_s):
+                match answer.WhichOneof("part"):
+                    case "progress" if on_progress:
+                        on_progress(answer.progress)
+                    case "summary":
+                        summary = answer.summary
+                    case "mask_chunk":
+                        mask += answer.mask_chunk
+        return Segmentation(bytes(mask), summary)

@@ -1,0 +1,174 @@
+"""Job records: S3 is the durable truth, the index in Redis a copy for fast reading.
+
+A record changes only under its lock, in S3 first. What the index lost is read
+from S3 again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from histill.core.errors import (
+    AlreadyExistsError,
+    CorruptArtifactError,
+    FailedPreconditionError,
+    NotFoundError,
+)
+from histill.core.events import JobEvent
+from histill.core.jobs import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from histill.core.clock import Clock
+    from histill.core.ports import EventLog, JobIndex, ObjectStore
+
+
+def job_prefix(job_id: str) -> str:
+    """Key prefix of all that is stored of a job."""
+    return f"jobs/{job_id}/"
+
+
+def _record_key(job_id: str) -> str:
+    return f"{job_prefix(job_id)}job.json"
+
+
+def _events_key(job_id: str) -> str:
+    return f"{job_prefix(job_id)}events.jsonl"
+
+
+@dataclass(frozen=True)
+class JobStore:
+    """Creates, reads and changes job records and tells their watchers."""
+
+    objects: ObjectStore
+    index: JobIndex
+    events: EventLog
+    clock: Clock
+
+    def create(self, job: Job) -> Job:
+        """Stores a new job, once for each idempotency key.
+
+        Returns:
+            The stored job: an earlier one when its ``request_id`` was used before.
+
+        Raises:
+            AlreadyExistsError: The key was used for a job with another spec.
+        """
+        if job.request_id:
+            bound = self.index.claim_request(job.request_id, job.id)
+            if bound != job.id:
+                return self._created_before(bound, job)
+        self._save(job)
+        self.events.append(job.id, JobEvent(time=job.create_time, state=job.state))
+        return job
+
+    def _created_before(self, job_id: str, job: Job) -> Job:
+        earlier = self.get(job_id)
+        if (earlier.spec, earlier.priority) != (job.spec, job.priority):
+            raise AlreadyExistsError(
+                f"request_id {job.request_id!r} was used for {earlier.name}, which differs; "
+                "use a new request_id for a new job"
+            )
+        return earlier
+
+    def get(self, job_id: str) -> Job:
+        """One job.
+
+        Raises:
+            NotFoundError: There is none of that id.
+        """
+        return self.index.get(job_id) or self._read(job_id)
+
+    def page(self, *, before: str, limit: int) -> list[Job]:
+        """Up to ``limit`` jobs, newest first, of those before the job id ``before``."""
+        return self.index.page(before=before, limit=limit)
+
+    def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
+        """Changes a record under its lock and announces a new state.
+
+        Args:
+            job_id: The job.
+            change: From the stored record to the new one; may raise to refuse.
+
+        Returns:
+            The new record.
+
+        Raises:
+            NotFoundError: There is none of that id.
+        """
+        with self.index.lock(job_id):
+            old = self._read(job_id)
+            new = change(old)
+            if new == old:
+                return old
+            self._save(new)
+        if new.state is not old.state:
+            self.events.append(
+                job_id, JobEvent(time=self.clock(), attempt=new.attempt, state=new.state)
+            )
+        return new
+
+    def delete(self, job_id: str) -> None:
+        """Removes an ended job and all that is stored of it.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            FailedPreconditionError: It has not ended.
+        """
+        with self.index.lock(job_id):
+            job = self._read(job_id)
+            if not job.state.final:
+                raise FailedPreconditionError(f"{job.name} is {job.state}; cancel it first")
+            self.objects.delete(_record_key(job_id))
+            self.objects.delete_prefix(job_prefix(job_id))
+        self.index.delete(job_id)
+
+    def archive_events(self, job_id: str) -> None:
+        """Writes the event log of an ended job to S3."""
+        lines = [event.model_dump_json() for event in self.events.read(job_id, limit=100_000)]
+        self.objects.put(_events_key(job_id), "\n".join(lines).encode())
+
+    def rebuild(self) -> int:
+        """Fills the index and the event logs from S3; returns how many jobs it read."""
+        count = 0
+        for job_id in self.objects.list_folders("jobs/"):
+            try:
+                job = self._read(job_id)
+            except NotFoundError:
+                continue
+            with self.index.lock(job_id):
+                self.index.save(job)
+            if job.request_id:
+                self.index.claim_request(job.request_id, job.id)
+            if not self.events.read(job_id, limit=1):
+                self._restore_events(job)
+            count += 1
+        return count
+
+    def _restore_events(self, job: Job) -> None:
+        try:
+            lines = self.objects.get(_events_key(job.id)).splitlines()
+        except NotFoundError:
+            self.events.append(
+                job.id, JobEvent(time=self.clock(), attempt=job.attempt, state=job.state)
+            )
+            return
+        self.events.restore(job.id, [JobEvent.model_validate_json(line) for line in lines])
+
+    def _read(self, job_id: str) -> Job:
+        try:
+            data = self.objects.get(_record_key(job_id))
+        except NotFoundError:
+            raise NotFoundError(f"jobs/{job_id} does not exist") from None
+        try:
+            return Job.model_validate_json(data)
+        except ValidationError as exc:
+            raise CorruptArtifactError(f"{_record_key(job_id)} is not a job record") from exc
+
+    def _save(self, job: Job) -> None:
+        self.objects.put(_record_key(job.id), job.model_dump_json().encode())
+        self.index.save(job)

@@ -1,0 +1,142 @@
+"""A job and the moves it may make."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from histill.core.errors import IllegalMoveError
+from histill.core.specs import MultiTeacherSpec, SupervisedSpec
+
+
+class JobState(StrEnum):
+    """Where a job is in its life; the last three are final."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def final(self) -> bool:
+        """No move leads out of it."""
+        return not LEGAL_MOVES[self]
+
+
+LEGAL_MOVES: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
+    JobState.RUNNING: frozenset(
+        {JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+    ),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+
+
+class JobKind(StrEnum):
+    """What kind of work a job does."""
+
+    SUPERVISED = "SUPERVISED"
+    MULTI_TEACHER = "MULTI_TEACHER"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Progress(_Record):
+    """How far a running attempt is.
+
+    Attributes:
+        stage: ``fetching``, ``teachers``, ``training``, ``validating``,
+            ``exporting`` or ``publishing``.
+        step: Optimiser steps done.
+        steps: Optimiser steps in all.
+        eta_seconds: Estimated seconds to the end of training; 0 when not known.
+    """
+
+    stage: str
+    step: int = 0
+    steps: int = 0
+    eta_seconds: float = 0.0
+
+
+class JobError(_Record):
+    """Why a job failed.
+
+    Attributes:
+        reason: An upper-case word for programs, e.g. ``OUT_OF_MEMORY``.
+        message: What happened, for people.
+        hint: What the user can do about it.
+        log_tail: The last lines of the trainer's log.
+    """
+
+    reason: str
+    message: str
+    hint: str
+    log_tail: tuple[str, ...] = ()
+
+
+class Job(_Record):
+    """One distillation job, as stored in ``jobs/{id}/job.json``.
+
+    ``fence`` is the fencing number of the lease under which the job last
+    started: a writer that holds an older one has lost the job.
+    """
+
+    id: str
+    spec: SupervisedSpec | MultiTeacherSpec
+    create_time: datetime
+    display_name: str = ""
+    priority: int = 0
+    request_id: str = ""
+    state: JobState = JobState.QUEUED
+    attempt: int = 0
+    fence: int = 0
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    progress: Progress | None = None
+    metrics: dict[str, float] = {}
+    error: JobError | None = None
+    result_model: str = ""
+    cancel_requested: bool = False
+
+    @property
+    def name(self) -> str:
+        """Resource name, ``jobs/{id}``."""
+        return f"jobs/{self.id}"
+
+    @property
+    def kind(self) -> JobKind:
+        """Follows from the spec."""
+        match self.spec:
+            case SupervisedSpec():
+                return JobKind.SUPERVISED
+            case MultiTeacherSpec():
+                return JobKind.MULTI_TEACHER
+
+    def moved_to(self, state: JobState, *, at: datetime, **changes: Any) -> Job:
+        """The job in another state.
+
+        Args:
+            state: The new state.
+            at: The present time, for ``start_time`` or ``end_time``.
+            changes: Further fields to set, e.g. ``error`` or ``result_model``.
+
+        Raises:
+            IllegalMoveError: A job in the present state cannot go there.
+        """
+        if state not in LEGAL_MOVES[self.state]:
+            raise IllegalMoveError(f"{self.name} is {self.state} and cannot become {state}")
+        if state is JobState.RUNNING:
+            changes |= {"start_time": at, "attempt": self.attempt + 1, "progress": None}
+        if state is JobState.QUEUED:
+            changes |= {"start_time": None, "progress": None}
+        if state.final:
+            changes |= {"end_time": at, "cancel_requested": False}
+        return self.model_copy(update={"state": state, **changes})

@@ -1,0 +1,121 @@
+"""Manifests: what a stored model or dataset is, and which files it consists of.
+
+A manifest is written last; without it the version does not exist.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from histill.core.specs import NetworkSpec
+
+WEIGHTS = "weights.safetensors"
+ONNX = "model.onnx"
+CARD = "card.md"
+
+
+class ModelRole(StrEnum):
+    """What a model may be used for."""
+
+    TEACHER = "TEACHER"
+    STUDENT = "STUDENT"
+
+
+class LabelKind(StrEnum):
+    """What the values of a label image mean.
+
+    SEMANTIC: the class index. INSTANCE: 0 is background, 1..N number objects.
+    """
+
+    SEMANTIC = "SEMANTIC"
+    INSTANCE = "INSTANCE"
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ArtifactFile(_Manifest):
+    """One file: path within the version, size in bytes, SHA-256 in hexadecimal."""
+
+    path: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Normalization(_Manifest):
+    """Inputs are scaled from uint8 to [0, 1], then ``(x - mean) / std`` a channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ModelManifest(_Manifest):
+    """A version of a model.
+
+    Attributes:
+        classes: Names; the index is the value in a mask, 0 the background.
+        metrics: Measures on validation images, e.g. ``dice`` in [0, 1].
+        teachers: References of the teachers it was distilled from.
+        dataset: Reference of the dataset it was trained on, or empty.
+        job: ``jobs/{id}`` that made it, or empty.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    version: int
+    role: ModelRole
+    network: NetworkSpec
+    channels: int = Field(ge=1, le=64)
+    classes: tuple[str, ...] = Field(min_length=2, max_length=256)
+    normalization: Normalization
+    parameters: int = 0
+    metrics: dict[str, float] = {}
+    teachers: tuple[str, ...] = ()
+    dataset: str = ""
+    job: str = ""
+    create_time: datetime
+    files: tuple[ArtifactFile, ...]
+
+    @property
+    def reference(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def servable(self) -> bool:
+        """The inference service can serve it."""
+        return any(f.path == ONNX for f in self.files)
+
+
+class DatasetManifest(_Manifest):
+    """A version of a dataset.
+
+    Shards are tar files of ``{split}/{id}.image.png`` (8-bit, 1, 3 or 4 channels) and
+    ``{split}/{id}.label.png`` (8- or 16-bit, one channel) pairs.
+
+    Attributes:
+        classes: Names; index 0 is the background.
+        splits: Images in each split; ``train`` and ``val`` at least.
+        description: Source, licence, and how the labels were made.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    version: int
+    classes: tuple[str, ...] = Field(min_length=2, max_length=256)
+    channels: int = Field(ge=1, le=64)
+    label_kind: LabelKind
+    splits: dict[str, int]
+    description: str = ""
+    create_time: datetime
+    files: tuple[ArtifactFile, ...]
+
+    @property
+    def reference(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"

@@ -1,0 +1,101 @@
+"""What a job is to do, with the default and range of every number.
+
+These models are the one place where defaults and ranges live. The comments in
+``protos/histill/api/distillation/v1/spec.proto`` repeat them for API users, and a
+test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from histill.core.names import NAME_PATTERN, REFERENCE_PATTERN
+
+ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+ModelReference = Annotated[str, StringConstraints(pattern=f"^{REFERENCE_PATTERN}$")]
+DatasetReference = Annotated[
+    str, StringConstraints(pattern=rf"^{NAME_PATTERN}(@[1-9][0-9]{{0,8}})?$")
+]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NetworkSpec(_Spec):
+    """A network of the closed registry (``histill.distill.nets``)."""
+
+    architecture: Literal["unet", "basic_unet", "attention_unet", "segresnet"] = "unet"
+    width: int = Field(8, ge=4, le=128)
+    depth: int = Field(4, ge=2, le=6)
+    norm: Literal["batch", "instance"] = "batch"
+
+    @property
+    def stride(self) -> int:
+        """Input sides must be multiples of this many pixels."""
+        return int(2 ** (self.depth - 1))
+
+
+class TrainingSpec(_Spec):
+    """How a network is trained."""
+
+    steps: int = Field(300, ge=1, le=1_000_000)
+    batch_size: int = Field(8, ge=1, le=512)
+    crop_size: int = Field(128, ge=16, le=2048)
+    learning_rate: float = Field(3e-3, ge=1e-6, le=1.0)
+    weight_decay: float = Field(1e-4, ge=0.0, le=1.0)
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    augment: bool = True
+    labeled_images: int = Field(0, ge=0, le=1_000_000)
+
+
+class BoundaryWeighting(_Spec):
+    """Weight of each pixel by its distance to the nearest class boundary."""
+
+    mode: Literal["none", "distance", "band"] = "distance"
+    beta: float = Field(4.0, ge=0.0, le=100.0)
+    sigma: float = Field(1.5, ge=0.1, le=100.0)
+    radius: float = Field(2.0, ge=0.5, le=100.0)
+
+
+class TeacherWeighting(_Spec):
+    """Weight of each teacher by how well it does."""
+
+    grain: Literal["uniform", "image", "pixel"] = "image"
+    temperature: float = Field(0.1, ge=1e-3, le=100.0)
+    min_weight: float = Field(0.05, ge=0.0, le=0.5)
+
+
+class SupervisedSpec(_Spec):
+    """Train one network from labels: a teacher, or a baseline student."""
+
+    dataset: DatasetReference
+    output_model: ModelName
+    network: NetworkSpec = NetworkSpec()
+    training: TrainingSpec = TrainingSpec()
+    boundary: BoundaryWeighting = BoundaryWeighting()
+
+
+class MultiTeacherSpec(_Spec):
+    """Distil several teachers into one student."""
+
+    dataset: DatasetReference
+    output_model: ModelName
+    teachers: tuple[ModelReference, ...] = Field(min_length=1, max_length=8)
+    student: NetworkSpec = NetworkSpec()
+    training: TrainingSpec = TrainingSpec()
+    boundary: BoundaryWeighting = BoundaryWeighting()
+    teacher_weighting: TeacherWeighting = TeacherWeighting()
+    temperature: float = Field(2.0, ge=0.5, le=20.0)
+    supervised_weight: float = Field(1.0, ge=0.0, le=100.0)
+    distillation_weight: float = Field(1.0, ge=0.0, le=100.0)
+
+    @property
+    def network(self) -> NetworkSpec:
+        """The network that is trained: the student."""
+        return self.student
+
+
+JobSpec = SupervisedSpec | MultiTeacherSpec

@@ -1,0 +1,122 @@
+"""The demo from end to end, over a running system."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from histill.api.distillation.v1 import job_pb2
+from histill.client.packing import val_pairs
+from histill.core.errors import HistillError, InvalidArgumentError
+from histill.demo import plan
+from histill.demo.measure import Row, held_out, measure
+from histill.demo.panels import write_panel
+from histill.demo.tissue import CLASSES, DESCRIPTION, write_tissue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from histill.client import Client
+
+LABELED_IMAGES = 8
+PANELS = 4
+
+
+@dataclass(frozen=True)
+class Source:
+    """The demo's data: a folder, what its labels mean, and where it comes from."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    description: str
+
+
+def choose_source(data: Path | None, home: Path) -> Source:
+    """The folder that was named, or the tissue section that comes along.
+
+    Raises:
+        InvalidArgumentError: The folder holds no images and labels.
+    """
+    if data is None:
+        return Source(write_tissue(home / "tissue"), CLASSES, DESCRIPTION)
+    usable = [data, *sorted(path for path in data.glob("*") if path.is_dir())]
+    usable = [path for path in usable if _is_dataset(path)]
+    if not usable:
+        raise InvalidArgumentError.of(
+            "--data", f"{data} holds neither images/ and labels/ nor train/ and val/ with both"
+        )
+    # A folder of datasets: the smallest makes the shortest demo.
+    folder = min(usable, key=lambda path: sum(len(names) for *_, names in os.walk(path)))
+    return Source(folder, ("background", "object"), f"from {folder}")
+
+
+def _is_dataset(path: Path) -> bool:
+    return (path / "images").is_dir() or (path / "train" / "images").is_dir()
+
+
+def run(
+    client: Client,
+    source: Source,
+    out: Path,
+    *,
+    say: Callable[[str], None],
+    follow: Callable[[str, str], job_pb2.Job],
+) -> list[Row]:
+    """Runs the main job and returns the table's rows: teachers, baseline, student.
+
+    Args:
+        client: Of a running system.
+        source: The data.
+        out: Folder for the overlays; made when missing.
+        say: Told what happens.
+        follow: Shows a job, by name and label, until it has ended, and returns it.
+
+    Raises:
+        HistillError: A job failed.
+    """
+    dataset = client.datasets.push(
+        source.folder, name="demo", classes=source.classes, description=source.description
+    )
+    say(
+        f"pushed {dataset.reference}: {dataset.splits['train']} training images, "
+        f"{dataset.splits['val']} held out"
+    )
+    jobs = {
+        name: client.jobs.submit(spec).name
+        for name, spec in plan.teacher_jobs(dataset.reference).items()
+    }
+    baseline = client.jobs.submit(
+        plan.baseline_job(dataset.reference, labeled_images=LABELED_IMAGES)
+    ).name
+    teachers = [_result(follow(job, name)) for name, job in jobs.items()]
+    student = client.jobs.submit(
+        plan.student_job(dataset.reference, teachers, labeled_images=LABELED_IMAGES)
+    ).name
+    references = [*teachers, _result(follow(baseline, plan.BASELINE))]
+    references.append(_result(follow(student, plan.STUDENT)))
+    served = client.models.alias(references[-1], "production")
+    say(f"{served.reference} is now {served.name.split('/')[1]}@production")
+    say("segmenting the held-out images through the inference service")
+    images = held_out(val_pairs(source.folder), classes=len(source.classes))
+    rows = [
+        measure(client, reference, images, classes=len(source.classes)) for reference in references
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    for index, held in enumerate(images[:PANELS]):
+        masks = {
+            "image": None,
+            "reference": held.reference,
+            "labels alone": rows[-2].masks[index],
+            "distilled": rows[-1].masks[index],
+        }
+        write_panel(out / f"{held.image.stem}.png", held.image, masks)
+    return rows
+
+
+def _result(job: job_pb2.Job) -> str:
+    if job.state != job_pb2.JOB_STATE_SUCCEEDED:
+        raise HistillError(f"{job.name} ({job.display_name}) did not succeed")
+    _, name, _, version = job.result_model.split("/")
+    return f"{name}@{version}"

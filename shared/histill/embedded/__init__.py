@@ -1,0 +1,1 @@
+"""One machine, nothing to install beforehand: every process and both servers as children."""

@@ -1,0 +1,89 @@
+"""Packing of a folder of images and labels."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from histill.api.registry.v1 import dataset_pb2
+from histill.client.packing import pack, val_pairs
+from histill.core.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(folder: Path, name: str, labels: np.ndarray, *, mode: str = "RGB") -> None:
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (labels.shape[1], labels.shape[0]), 7).save(folder / "images" / f"{name}.png")
+    Image.fromarray(labels).save(folder / "labels" / f"{name}.png")
+
+
+def test_splits_are_kept_and_images_become_rgb(tmp_path: Path) -> None:
+    """A folder with train and val keeps its splits, whatever the files' colour mode."""
+    write(tmp_path / "train", "a b.c", np.full((4, 5), 1, np.uint8), mode="L")
+    write(tmp_path / "val", "d", np.zeros((4, 5), np.uint8))
+    packed = pack(tmp_path, tmp_path, classes=2, channels=3)
+    assert packed.splits == {"train": 1, "val": 1}
+    with tarfile.open(packed.shards[0]) as archive:
+        names = archive.getnames()
+        assert names[0] == "train/00000-a-b-c.image.png"
+        member = archive.extractfile(names[0])
+        assert member is not None
+        assert Image.open(io.BytesIO(member.read())).mode == "RGB"
+
+
+def test_every_fifth_image_of_a_plain_folder_is_held_out(tmp_path: Path) -> None:
+    """Without given splits, every fifth image is for validation, in sorted order."""
+    for name in "abcdefg":
+        write(tmp_path, name, np.zeros((4, 4), np.uint8))
+    assert pack(tmp_path, tmp_path, classes=2, channels=3).splits == {"train": 5, "val": 2}
+    assert [image.stem for image, _ in val_pairs(tmp_path)] == ["a", "f"]
+
+
+def test_values_beyond_the_classes_mean_objects(tmp_path: Path) -> None:
+    """Labels with values up to the last class are semantic; higher ones number objects."""
+    write(tmp_path, "a", np.full((4, 4), 1, np.uint8))
+    assert pack(tmp_path, tmp_path, classes=2, channels=3).label_kind == (
+        dataset_pb2.LABEL_KIND_SEMANTIC
+    )
+    write(tmp_path, "b", np.full((4, 4), 900, np.uint16))
+    assert pack(tmp_path, tmp_path, classes=2, channels=3).label_kind == (
+        dataset_pb2.LABEL_KIND_INSTANCE
+    )
+
+
+def test_a_missing_label_is_named(tmp_path: Path) -> None:
+    """An image without a label is named."""
+    write(tmp_path, "a", np.zeros((4, 4), np.uint8))
+    (tmp_path / "labels" / "a.png").unlink()
+    with pytest.raises(InvalidArgumentError, match=r"lacks a label for a\.png"):
+        pack(tmp_path, tmp_path, classes=2, channels=3)
+
+
+def test_a_label_of_another_size_is_named(tmp_path: Path) -> None:
+    """A label that does not fit its image is named, with both sizes."""
+    write(tmp_path, "a", np.zeros((4, 4), np.uint8))
+    Image.fromarray(np.zeros((6, 4), np.uint8)).save(tmp_path / "labels" / "a.png")
+    with pytest.raises(InvalidArgumentError, match=r"label a\.png is 4x6, its image 4x4"):
+        pack(tmp_path, tmp_path, classes=2, channels=3)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    """A text file called PNG is named."""
+    write(tmp_path, "a", np.zeros((4, 4), np.uint8))
+    (tmp_path / "images" / "a.png").write_text("hello")
+    with pytest.raises(InvalidArgumentError, match=r"a\.png cannot be read"):
+        pack(tmp_path, tmp_path, classes=2, channels=3)
+
+
+def test_a_folder_of_something_else_says_what_is_expected(tmp_path: Path) -> None:
+    """A folder without images says which folders are looked for."""
+    with pytest.raises(InvalidArgumentError, match="neither images/ and labels/"):
+        pack(tmp_path, tmp_path, classes=2, channels=3)

@@ -1,0 +1,46 @@
+"""Starts a worker: ``python -m histill.distill``."""
+
+from __future__ import annotations
+
+import sys
+
+from celery.signals import worker_shutting_down
+from histill.adapters.celery_app import make_app
+from prometheus_client import start_http_server
+
+from histill.core.errors import HistillError
+from histill.core.settings import load
+from histill.distill.bootstrap import build
+from histill.distill.settings import WorkerSettings
+from histill.distill.tasks import register
+from histill.rpc import logs
+
+
+def main() -> int:
+    """Runs the worker until it is told to stop."""
+    try:
+        settings = load(WorkerSettings)
+        logs.configure(settings.log, process="worker")
+        worker = build(settings)
+        if settings.worker.metrics_port >= 0:
+            start_http_server(settings.worker.metrics_port)
+    except (HistillError, OSError) as exc:
+        sys.stderr.write(f"histill worker: {exc}\n")
+        return 1
+
+    @worker_shutting_down.connect(weak=False)
+    def drain(**_: object) -> None:
+        worker.draining.set()
+
+    app = make_app(settings.redis)
+    register(app, worker)
+    # Threads, not forks: the work is in child processes of its own, so that the
+    # supervisor needs no process and no channel or client crosses a fork.
+    options = ["--pool=threads", f"--concurrency={settings.worker.concurrency}"]
+    quiet = ["--loglevel=WARNING", "--without-gossip", "--without-mingle"]
+    app.worker_main(["worker", *options, *quiet])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""Puts the worker together: the only place that constructs its clients."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from histill.adapters.redis import RedisEventLog, RedisJobIndex, RedisLiveState, RedisVersionCounter
+from histill.adapters.redis import connect as connect_redis
+from histill.adapters.s3 import S3ObjectStore
+
+from histill.core.clock import utc_now
+from histill.core.job_store import JobStore
+from histill.distill.supervisor import Worker
+
+if TYPE_CHECKING:
+    from histill.distill.settings import WorkerSettings
+
+
+def build(settings: WorkerSettings) -> Worker:
+    """The worker's dependencies over the real servers."""
+    objects = S3ObjectStore.connect(settings.s3)
+    redis = connect_redis(settings.redis)
+    return Worker(
+        objects=objects,
+        versions=RedisVersionCounter(redis),
+        jobs=JobStore(objects, RedisJobIndex(redis), RedisEventLog(redis), utc_now),
+        live=RedisLiveState(redis),
+        settings=settings.worker,
+        clock=utc_now,
+        draining=threading.Event(),
+    )
