@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from histill.client import Client
 from histill.client.settings import client_file, load_client
@@ -19,6 +18,8 @@ from histill.core.errors import (
     UnavailableError,
 )
 from histill.core.settings import PREFIX, ProcessSettings, SettingsError, load
+from histill.rpc.channel import sync_channel
+from histill.rpc.probe import is_serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,19 +106,13 @@ def ports() -> Check:
 
 def service(name: str, target: str, settings: ClientSettings) -> Check:
     """Does a service answer, and does it say that it is ready?"""
-    from histill.rpc.channel import sync_channel
-
     with sync_channel(target, ca_file=settings.ca_file) as channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=_PROBE_S
-            )
+            ready = is_serving(channel, timeout_s=_PROBE_S)
         except grpc.RpcError as exc:
-            return Check(
-                name, False, f"{target} does not answer ({exc.code().name})",
-                f"is it running? its address is HISTILL_CLIENT__{name.upper()}",
-            )  # fmt: skip
-    ready = answer.status == health_pb2.HealthCheckResponse.SERVING
+            code = exc.code().name if isinstance(exc, grpc.Call) else str(exc)
+            remedy = f"is it running? its address is HISTILL_CLIENT__{name.upper()}"
+            return Check(name, False, f"{target} does not answer ({code})", remedy)
     detail = f"{target} is {'ready' if ready else 'up but not ready'}"
     return Check(name, ready, detail, "its log says which of Redis and S3 does not answer")
 
@@ -140,7 +135,8 @@ def api_key(settings: ClientSettings) -> Check:
 
 def backends() -> Iterator[Check]:
     """Do the Redis and S3 servers that the environment names answer, with these keys?"""
-    from histill.adapters.redis import connect
+    from histill.adapters.redis_client import connect
+    from histill.adapters.redis_jobs import RedisJobIndex
     from histill.adapters.s3 import S3ObjectStore
 
     try:
@@ -149,9 +145,9 @@ def backends() -> Iterator[Check]:
         yield Check("settings", False, str(exc), "correct or remove the variable")
         return
     try:
-        connect(settings.redis).ping()
+        RedisJobIndex(connect(settings.redis)).ping()
         yield Check("Redis", True, "answers")
-    except (HistillError, OSError, ValueError) as exc:
+    except HistillError as exc:
         yield Check("Redis", False, str(exc), "start it, or correct HISTILL_REDIS__URL")
     try:
         S3ObjectStore.connect(settings.s3).ping()

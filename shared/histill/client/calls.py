@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
+
 from histill.rpc.statuses import from_rpc_error
 
 if TYPE_CHECKING:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from histill.rpc.channel import sync_channel
-
 from histill.client.datasets import Datasets
 from histill.client.jobs import Jobs
 from histill.client.models import Models
 from histill.client.segmentation import Segmenter
 from histill.client.settings import ClientSettings, load_client
+from histill.rpc.channel import sync_channel
 
 if TYPE_CHECKING:
     from pathlib import Path

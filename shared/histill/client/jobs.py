@@ -6,8 +6,6 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from histill.core.messages import job_from_yaml
-
 from histill.api.distillation.v1 import (
     distillation_service_pb2 as pb,
 )
@@ -17,15 +15,13 @@ from histill.api.distillation.v1 import (
 from histill.api.distillation.v1 import job_pb2
 from histill.client.calls import translated
 from histill.core.errors import UnavailableError
+from histill.core.messages import job_from_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import grpc
 
-FINAL = frozenset(
-    {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED}
-)
 _RECONNECT_S = 1.0
 
 
@@ -67,7 +63,7 @@ class Jobs:
         with translated():
             return self._stub.GetJob(pb.GetJobRequest(name=name), timeout=self._timeout_s).job
 
-    def list(self, *, states: tuple[job_pb2.JobState, ...] = ()) -> Iterator[job_pb2.Job]:
+    def list(self, *, states: tuple[job_pb2.JobState.ValueType, ...] = ()) -> Iterator[job_pb2.Job]:
         """Jobs, newest first, fetched page by page."""
         request = pb.ListJobsRequest(states=states)
         while True:
@@ -118,11 +114,11 @@ class Jobs:
                         gave_up = time.monotonic() + patience_s
                         request.after_event_id = answer.event.event_id
                         yield answer.event
-                        if answer.event.state in FINAL:
-                            return
             except UnavailableError:
                 if time.monotonic() > gave_up:
                     raise
+            else:
+                return
             time.sleep(_RECONNECT_S)
 
     def wait(self, name: str) -> job_pb2.Job:

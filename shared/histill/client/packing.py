@@ -38,7 +38,7 @@ class Packed:
 
     shards: list[Path]
     splits: dict[str, int]
-    label_kind: dataset_pb2.LabelKind
+    label_kind: dataset_pb2.LabelKind.ValueType
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class Segmenter:
         self,
         data: bytes,
         model: str,
-        mask_format: pb.MaskFormat,
+        mask_format: pb.MaskFormat.ValueType,
         on_progress: Callable[[float], None] | None,
     ) -> Segmentation:
         def parts() -> Iterator[pb.SegmentLargeRequest]:

@@ -104,6 +104,7 @@ class JobStore:
             old = self._read(job_id)
             new = change(old)
             if new == old:
+                self.index.save(old)  # heals an index that missed an earlier change
                 return old
             self._save(new)
         if new.state is not old.state:
@@ -147,6 +148,7 @@ class JobStore:
             if not self.events.read(job_id, limit=1):
                 self._restore_events(job)
             count += 1
+        self.index.mark_built()
         return count
 
     def _restore_events(self, job: Job) -> None:

@@ -62,6 +62,9 @@ class VersionCounter(Protocol):
     def next(self, key: str, *, at_least: int) -> int:
         """A number never handed out before for ``key``, and at least ``at_least``."""
 
+    def ping(self) -> None:
+        """Returns when Redis answers."""
+
 
 class JobIndex(Protocol):
     """Job records by time, for fast reading. May raise QueueUnavailableError.
@@ -81,8 +84,17 @@ class JobIndex(Protocol):
         An empty ``before`` starts from the newest; one that is gone yields nothing.
         """
 
+    def open_jobs(self) -> list[Job]:
+        """Records of the jobs that have not ended."""
+
     def delete(self, job_id: str) -> None:
         """Forgets a record and every live key of the job."""
+
+    def is_built(self) -> bool:
+        """Whether ``mark_built`` was called since the index was last lost."""
+
+    def mark_built(self) -> None:
+        """Says that the index holds everything that S3 holds."""
 
     def claim_request(self, request_id: str, job_id: str) -> str:
         """Binds an idempotency key to a job id, unless it is bound; returns the bound id."""
@@ -110,8 +122,10 @@ class EventLog(Protocol):
 class LiveState(Protocol):
     """Live facts of running jobs. May raise QueueUnavailableError."""
 
-    def acquire_lease(self, job_id: str, owner: str, *, ttl_s: float) -> int | None:
+    def acquire_lease(self, job_id: str, owner: str, *, ttl_s: float, floor: int) -> int | None:
         """Takes the lease; its fencing number is larger than any before for this job.
+
+        ``floor`` is the number in the job's record: it counts when Redis lost its own.
 
         ``None`` while another owner holds it.
         """
@@ -130,6 +144,9 @@ class LiveState(Protocol):
 
     def progress(self, job_id: str) -> tuple[Progress | None, dict[str, float]]:
         """The live progress and metrics."""
+
+    def lead(self, owner: str, *, ttl_s: float) -> bool:
+        """Whether ``owner`` is, or now becomes, the one that reaps; lasts ``ttl_s``."""
 
     def request_cancel(self, job_id: str) -> None:
         """Raises the flag that the supervisor polls."""

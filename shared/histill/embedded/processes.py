@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from minio import Minio
 from redis import Redis
 from redis.exceptions import RedisError
 
 from histill.embedded.layout import HOST
+from histill.rpc.probe import is_serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,12 +95,9 @@ def serving(port: int, host: str = HOST) -> bool:
     """Whether a gRPC service says that it is ready."""
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=_PROBE_S
-            )
+            return is_serving(channel, timeout_s=_PROBE_S)
         except grpc.RpcError:
             return False
-    return answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def answers(port: int, path: str) -> bool:

@@ -13,14 +13,14 @@ from histill.core.settings import load
 from histill.distill.bootstrap import build
 from histill.distill.settings import WorkerSettings
 from histill.distill.tasks import register
-from histill.rpc import logs
+from histill.rpc.logs import configure
 
 
 def main() -> int:
     """Runs the worker until it is told to stop."""
     try:
         settings = load(WorkerSettings)
-        logs.configure(settings.log, process="worker")
+        configure(settings.log, process="worker")
         worker = build(settings)
         if settings.worker.metrics_port >= 0:
             start_http_server(settings.worker.metrics_port)

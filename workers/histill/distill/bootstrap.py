@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from histill.adapters.redis import RedisEventLog, RedisJobIndex, RedisLiveState, RedisVersionCounter
-from histill.adapters.redis import connect as connect_redis
+from histill.adapters.redis_client import connect
+from histill.adapters.redis_events import RedisEventLog
+from histill.adapters.redis_jobs import RedisJobIndex, RedisVersionCounter
+from histill.adapters.redis_live import RedisLiveState
 from histill.adapters.s3 import S3ObjectStore
 
 from histill.core.clock import utc_now
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 def build(settings: WorkerSettings) -> Worker:
     """The worker's dependencies over the real servers."""
     objects = S3ObjectStore.connect(settings.s3)
-    redis = connect_redis(settings.redis)
+    redis = connect(settings.redis)
     return Worker(
         objects=objects,
         versions=RedisVersionCounter(redis),

@@ -66,7 +66,12 @@ def run_job(job_id: str, worker: Worker) -> None:
     """Runs a job, unless somebody else does or it has ended."""
     settings = worker.settings
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    fence = worker.live.acquire_lease(job_id, owner, ttl_s=settings.lease_ttl_s)
+    try:
+        floor = worker.jobs.get(job_id).fence
+    except NotFoundError:
+        log.info("job_is_gone", job=job_id)
+        return
+    fence = worker.live.acquire_lease(job_id, owner, ttl_s=settings.lease_ttl_s, floor=floor)
     if fence is None:
         log.info("job_already_leased", job=job_id)
         return

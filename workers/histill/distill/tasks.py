@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from histill.adapters.celery_app import TASK
 from histill.distill.supervisor import run_job
 
 if TYPE_CHECKING:
@@ -11,12 +12,10 @@ if TYPE_CHECKING:
 
     from histill.distill.supervisor import Worker
 
-TASK_NAME = "histill.distill.run_job"
-
 
 def register(app: Celery, worker: Worker) -> None:
     """Registers the task on ``app``, bound to this worker's dependencies."""
 
-    @app.task(name=TASK_NAME)
+    @app.task(name=TASK)
     def run(job_id: str) -> None:
         run_job(job_id, worker)

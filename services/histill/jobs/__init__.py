@@ -1,0 +1,1 @@
+"""The jobs service: accepts, tells of, cancels and reaps distillation jobs."""

@@ -1,0 +1,103 @@
+"""What a job must fulfil before it is accepted."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+from histill.core import catalog, messages
+from histill.core.catalog import DATASETS, MODELS
+from histill.core.errors import FieldViolation, InvalidArgumentError, NotFoundError
+from histill.core.jobs import Job
+from histill.core.names import new_job_id
+from histill.core.specs import MultiTeacherSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from histill.api.distillation.v1 import job_pb2
+    from histill.core.clock import Clock
+    from histill.core.manifests import DatasetManifest
+    from histill.core.ports import ObjectStore
+    from histill.core.specs import JobSpec
+
+T = TypeVar("T")
+MAX_PRIORITY = 9
+_MAX_DISPLAY_NAME = 200
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{0,64}")
+_OUTPUT_ONLY = (
+    "name", "kind", "state", "attempt", "create_time", "start_time", "end_time", "progress",
+    "metrics", "error", "result_model", "request_id", "cancel_requested",
+)  # fmt: skip
+
+
+def accepted(message: job_pb2.Job, request_id: str, *, objects: ObjectStore, clock: Clock) -> Job:
+    """The job that a request asks for, with every field checked.
+
+    Raises:
+        InvalidArgumentError: Names each field that is wrong.
+        NotFoundError: The dataset or a teacher does not exist.
+    """
+    found = list(_wrong_fields(message, request_id))
+    try:
+        spec = messages.spec_of(message)
+    except InvalidArgumentError as exc:
+        raise InvalidArgumentError(*exc.violations, *found) from exc
+    if found:
+        raise InvalidArgumentError(*found)
+    _check_references(spec, f"job.{message.WhichOneof('spec')}", objects)
+    return Job(
+        id=new_job_id(),
+        spec=spec,
+        create_time=clock(),
+        display_name=message.display_name,
+        priority=message.priority,
+        request_id=request_id,
+    )
+
+
+def _wrong_fields(message: job_pb2.Job, request_id: str) -> Iterator[FieldViolation]:
+    set_fields = {field.name for field, _ in message.ListFields()}
+    for name in _OUTPUT_ONLY:
+        if name in set_fields:
+            yield FieldViolation(f"job.{name}", "is set by the service; leave it out")
+    if not 0 <= message.priority <= MAX_PRIORITY:
+        yield FieldViolation("job.priority", f"must be from 0 to 9; it is {message.priority}")
+    if len(message.display_name) > _MAX_DISPLAY_NAME:
+        yield FieldViolation("job.display_name", f"is longer than {_MAX_DISPLAY_NAME} characters")
+    if not _REQUEST_ID.fullmatch(request_id):
+        yield FieldViolation("request_id", "must be up to 64 of A-Z, a-z, 0-9, - and _")
+
+
+def _check_references(spec: JobSpec, path: str, objects: ObjectStore) -> None:
+    dataset = _named(f"{path}.dataset", lambda: catalog.find(objects, DATASETS, spec.dataset))
+    if isinstance(spec, MultiTeacherSpec):
+        found = [
+            violation
+            for index, reference in enumerate(spec.teachers)
+            for violation in _teacher_misfits(
+                reference, f"{path}.teachers[{index}]", dataset, objects
+            )
+        ]
+        if found:
+            raise InvalidArgumentError(*found)
+
+
+def _teacher_misfits(
+    reference: str, path: str, dataset: DatasetManifest, objects: ObjectStore
+) -> Iterator[FieldViolation]:
+    teacher = _named(path, lambda: catalog.find(objects, MODELS, reference))
+    for what, theirs, ours in (
+        ("channels", teacher.channels, dataset.channels),
+        ("classes", teacher.classes, dataset.classes),
+    ):
+        if theirs != ours:
+            words = f"has the {what} {theirs}; the dataset {dataset.reference} has {ours}"
+            yield FieldViolation(path, words)
+
+
+def _named(path: str, find: Callable[[], T]) -> T:
+    try:
+        return find()
+    except NotFoundError as exc:
+        raise NotFoundError(f"{path}: {exc}") from exc

@@ -1,0 +1,75 @@
+"""Puts the jobs service together: the only place that constructs its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+
+from histill.adapters.celery_queue import CeleryJobQueue
+from histill.adapters.redis_client import connect
+from histill.adapters.redis_events import RedisEventLog
+from histill.adapters.redis_jobs import RedisJobIndex
+from histill.adapters.redis_live import RedisLiveState
+from histill.adapters.s3 import S3ObjectStore
+from histill.api.distillation.v1 import distillation_service_pb2, distillation_service_pb2_grpc
+from histill.core.clock import utc_now
+from histill.core.errors import HistillError, UnavailableError
+from histill.core.job_store import JobStore
+from histill.jobs.reaper import Reaper
+from histill.jobs.servicer import JobsServicer
+from histill.rpc.server import ServiceDescription, serve
+
+if TYPE_CHECKING:
+    import grpc
+
+    from histill.jobs.settings import JobsSettings
+
+_NAME = distillation_service_pb2.DESCRIPTOR.services_by_name["DistillationService"].full_name
+_RETRY_S = 1.0
+log = structlog.get_logger()
+
+
+async def run(settings: JobsSettings) -> None:
+    """Serves until told to stop."""
+    objects = S3ObjectStore.connect(settings.s3)
+    redis = connect(settings.redis)
+    index, live = RedisJobIndex(redis), RedisLiveState(redis)
+    jobs = JobStore(objects, index, RedisEventLog(redis), utc_now)
+    queue = CeleryJobQueue.connect(settings.redis)
+    servicer = JobsServicer(objects, jobs, live, queue, utc_now)
+    reaper = Reaper(uuid.uuid4().hex, jobs, index, live, queue, settings.reaper, utc_now)
+    rebuilt = asyncio.Event()
+
+    async def keep() -> None:
+        """Fills the index from S3, then reaps."""
+        while not rebuilt.is_set():
+            try:
+                await asyncio.to_thread(objects.ensure_bucket)
+                log.info("index_rebuilt", jobs=await asyncio.to_thread(jobs.rebuild))
+                rebuilt.set()
+            except HistillError as exc:
+                log.warning("rebuild_waits", why=str(exc))
+                await asyncio.sleep(_RETRY_S)
+        await reaper.run()
+
+    async def ready() -> None:
+        if not rebuilt.is_set():
+            raise UnavailableError("the index is being rebuilt from S3")
+        await servicer.ready()
+
+    def register(server: grpc.aio.Server) -> None:
+        distillation_service_pb2_grpc.add_DistillationServiceServicer_to_server(servicer, server)
+
+    keeper = asyncio.create_task(keep())
+    try:
+        await serve(
+            settings,
+            ServiceDescription(
+                "jobs", 50051, 9101, (_NAME,), register, ready, servicer.draining.set
+            ),
+        )
+    finally:
+        keeper.cancel()

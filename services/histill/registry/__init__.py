@@ -1,0 +1,1 @@
+"""The registry service: models and datasets, stored as immutable versions."""

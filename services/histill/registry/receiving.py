@@ -1,0 +1,95 @@
+"""Receives announced files as chunks into a scratch folder, and trusts none of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from histill.core.errors import (
+    CorruptArtifactError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
+from histill.core.manifests import ArtifactFile
+from histill.core.messages import violations
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from histill.api.registry.v1 import model_pb2, registry_service_pb2
+    from histill.registry.settings import UploadPart
+
+MAX_CHUNK_BYTES = 1 << 20
+
+
+def announced_files(
+    files: Sequence[model_pb2.ArtifactFile], *, limits: UploadPart
+) -> list[ArtifactFile]:
+    """The files of a header, checked before a byte of them is received.
+
+    Raises:
+        InvalidArgumentError: A path, size or digest is wrong, or a path comes twice.
+        ResourceExhaustedError: They are too many, or too large together.
+    """
+    if not files:
+        raise InvalidArgumentError.of("header.files", "must name at least one file")
+    if len(files) > limits.max_files:
+        raise ResourceExhaustedError(f"an upload may hold {limits.max_files} files at most")
+    found: list[ArtifactFile] = []
+    for index, file in enumerate(files):
+        try:
+            found.append(ArtifactFile(path=file.path, size=file.size_bytes, sha256=file.sha256))
+        except ValidationError as exc:
+            raise InvalidArgumentError(*violations(exc, f"header.files[{index}]")) from exc
+    for path, times in Counter(file.path for file in found).items():
+        if times > 1 or path == "manifest.json":
+            raise InvalidArgumentError.of("header.files", f"{path} is named twice, or reserved")
+    if (total := sum(file.size for file in found)) > limits.max_bytes:
+        raise ResourceExhaustedError(
+            f"an upload may hold {limits.max_bytes} bytes at most; this one announces {total} "
+            "(HISTILL_UPLOAD__MAX_BYTES)"
+        )
+    return found
+
+
+async def receive(
+    chunks: AsyncIterator[registry_service_pb2.FileChunk],
+    files: Sequence[ArtifactFile],
+    folder: Path,
+) -> list[Path]:
+    """Writes the chunks of the announced files, one file after the other.
+
+    Raises:
+        InvalidArgumentError: A chunk belongs to another file than is due, or is too large.
+        CorruptArtifactError: A file's size or digest differ from those announced.
+    """
+    for file in files:
+        digest, size, path = hashlib.sha256(), 0, folder / file.path
+        with path.open("wb") as out:
+            while size < file.size:
+                chunk = await anext(chunks, None)
+                if chunk is None:
+                    raise CorruptArtifactError(
+                        f"{file.path} ended after {size} of {file.size} bytes; send it again"
+                    )
+                _check_chunk(chunk, file)
+                digest.update(chunk.data)
+                size += len(chunk.data)
+                await asyncio.to_thread(out.write, chunk.data)
+        if size != file.size or digest.hexdigest() != file.sha256:
+            raise CorruptArtifactError(f"{file.path} differs from its announced size or sha256")
+    if await anext(chunks, None) is not None:
+        raise InvalidArgumentError.of("chunk", "follows after the last announced file")
+    return [folder / file.path for file in files]
+
+
+def _check_chunk(chunk: registry_service_pb2.FileChunk, file: ArtifactFile) -> None:
+    if chunk.path != file.path:
+        raise InvalidArgumentError.of("chunk.path", f"is {chunk.path!r}; {file.path} is due")
+    if not 0 < len(chunk.data) <= MAX_CHUNK_BYTES:
+        raise InvalidArgumentError.of("chunk.data", f"must hold 1 to {MAX_CHUNK_BYTES} bytes")

@@ -1,0 +1,24 @@
+"""Settings of the registry service."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from histill.core.settings import ServiceSettings
+
+
+class UploadPart(BaseModel):
+    """What an upload may be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_bytes: int = Field(20 << 30, ge=1, description="all files of an upload together")
+    max_files: int = Field(10_000, ge=1)
+    max_pixels: int = Field(100_000_000, ge=1, description="of one image of a dataset")
+    scratch: str = Field("", description="folder for uploads; empty: the system's")
+
+
+class RegistrySettings(ServiceSettings):
+    """Everything the registry service reads from ``HISTILL_*``."""
+
+    upload: UploadPart = UploadPart()

@@ -1,0 +1,100 @@
+"""Looks through a dataset's shards: only plain files of the right names, each a pair of PNGs."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from PIL import Image, UnidentifiedImageError
+
+from histill.core.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_MEMBER = re.compile(r"(train|val|test)/([A-Za-z0-9_-]{1,120})\.(image|label)\.png")
+_MODES = {1: {"L", "1"}, 3: {"RGB"}, 4: {"RGBA", "CMYK"}}
+_LABEL_MODES = frozenset({"L", "P", "1", "I", "I;16", "I;16B"})
+
+
+def check_shards(
+    shards: Sequence[Path], *, splits: dict[str, int], channels: int, max_pixels: int
+) -> None:
+    """Returns when the shards hold what the header says.
+
+    Args:
+        shards: Tar files.
+        splits: Images in each split.
+        channels: Of each image.
+        max_pixels: Of one image.
+
+    Raises:
+        InvalidArgumentError: A member has another name, is no plain file, cannot be
+            read, is too large, lacks its partner, or the splits differ.
+    """
+    sizes: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    for shard in shards:
+        try:
+            with tarfile.open(shard, "r:") as archive:
+                for member in archive:
+                    split, name, kind = _named(shard, member)
+                    size = _image_size(shard, archive, member, kind, channels, max_pixels)
+                    sizes.setdefault((split, name), {})[kind] = size
+        except tarfile.TarError as exc:
+            raise InvalidArgumentError.of("files", f"{shard.name} is no tar file: {exc}") from exc
+    for (split, name), pair in sizes.items():
+        if set(pair) != {"image", "label"}:
+            raise InvalidArgumentError.of("files", f"{split}/{name} lacks its image or its label")
+        if pair["image"] != pair["label"]:
+            image, label = pair["image"], pair["label"]
+            words = f"{split}/{name} has an image of {image} and a label of {label} pixels"
+            raise InvalidArgumentError.of("files", words)
+    counted = Counter(split for split, _ in sizes)
+    if dict(counted) != splits:
+        raise InvalidArgumentError.of(
+            "header.splits", f"says {splits}; the shards hold {dict(counted)}"
+        )
+
+
+def _named(shard: Path, member: tarfile.TarInfo) -> tuple[str, str, str]:
+    match = _MEMBER.fullmatch(member.name)
+    if match is None or not member.isreg():
+        raise InvalidArgumentError.of(
+            "files",
+            f"{shard.name} holds {member.name!r}; only plain files "
+            "train|val|test/NAME.image|label.png are taken",
+        )
+    return match[1], match[2], match[3]
+
+
+def _image_size(
+    shard: Path,
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    kind: str,
+    channels: int,
+    max_pixels: int,
+) -> tuple[int, int]:
+    where = f"{shard.name}/{member.name}"
+    file = archive.extractfile(member)
+    if file is None:
+        raise InvalidArgumentError.of("files", f"{where} cannot be read")
+    try:
+        # The header only: no pixel of a foreign file is decoded here.
+        with Image.open(file, formats=["PNG"]) as image:
+            size, mode = image.size, image.mode
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as exc:
+        raise InvalidArgumentError.of("files", f"{where} is no PNG: {exc}") from exc
+    if size[0] * size[1] > max_pixels:
+        raise InvalidArgumentError.of(
+            "files", f"{where} has {size[0]}x{size[1]} pixels; at most {max_pixels} are taken"
+        )
+    allowed = _MODES.get(channels, set()) if kind == "image" else _LABEL_MODES
+    if mode not in allowed:
+        raise InvalidArgumentError.of(
+            "files", f"{where} is of mode {mode}; {' or '.join(sorted(allowed))} is needed"
+        )
+    return size

@@ -1,0 +1,72 @@
+"""The connection to Redis, and its errors as ours."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from histill.core.errors import QueueUnavailableError
+from histill.core.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from histill.core.settings import RedisSettings
+
+PREFIX = "histill:"
+JOB_KEYS = ("lease", "fence", "progress", "metrics", "cancel", "events")
+
+
+def connect(settings: RedisSettings) -> Redis:
+    """A client with bounded waits; opens no connection yet; safe between threads.
+
+    Raises:
+        SettingsError: ``HISTILL_REDIS__URL`` is no Redis URL.
+    """
+    try:
+        return Redis.from_url(
+            settings.url.get_secret_value(),
+            decode_responses=True,
+            socket_timeout=settings.timeout_s,
+            socket_connect_timeout=settings.timeout_s,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2),
+            retry_on_error=[RedisConnectionError, RedisTimeoutError],
+            health_check_interval=30,
+        )
+    except ValueError as exc:
+        raise SettingsError(f"HISTILL_REDIS__URL: {exc}") from exc
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises QueueUnavailableError for every Redis error of the block, without the URL."""
+    try:
+        yield
+    except AuthenticationError as exc:
+        raise QueueUnavailableError(
+            "Redis refuses our password; correct HISTILL_REDIS__URL"
+        ) from exc
+    except (RedisConnectionError, RedisTimeoutError) as exc:
+        raise QueueUnavailableError(
+            f"Redis does not answer ({type(exc).__name__}); is HISTILL_REDIS__URL right?"
+        ) from exc
+    except RedisError as exc:
+        raise QueueUnavailableError(f"Redis refused: {exc}") from exc
+
+
+def run_script(client: Redis, script: str, keys: list[str], arguments: list[str | int]) -> Any:
+    """Runs a Lua script: one atomic step on the server."""
+    with translated():
+        return client.eval(script, len(keys), *keys, *arguments)
+
+
+def job_key(job_id: str, kind: str) -> str:
+    """Key of one live fact of a job; ``kind`` is one of ``JOB_KEYS`` or ``lock``."""
+    return f"{PREFIX}job:{job_id}:{kind}"

@@ -1,0 +1,107 @@
+"""Leases, progress and cancel flags of running jobs, in Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from histill.adapters.redis_client import PREFIX, job_key, run_script, translated
+from histill.core.jobs import Progress
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+# A lease holds "owner fence". The fence never goes back, so that a holder which slept
+# through its lease can be told from the next one for ever.
+_ACQUIRE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return false end
+local floor = tonumber(ARGV[3])
+local fence = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), floor) + 1
+redis.call('SET', KEYS[2], fence)
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. fence, 'PX', ARGV[2])
+return fence
+"""
+_RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+_LEAD = """
+local leader = redis.call('GET', KEYS[1])
+if leader and leader ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+
+class RedisLiveState:
+    """Implements ``LiveState``.
+
+    Args:
+        client: Decodes answers to strings.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    def acquire_lease(self, job_id: str, owner: str, *, ttl_s: float, floor: int) -> int | None:
+        """Takes the lease unless somebody holds it."""
+        keys = [job_key(job_id, "lease"), job_key(job_id, "fence")]
+        fence = run_script(self._client, _ACQUIRE, keys, [owner, int(1000 * ttl_s), floor])
+        return None if fence is None else int(fence)
+
+    def renew_lease(self, job_id: str, owner: str, fence: int, *, ttl_s: float) -> bool:
+        """Renews a lease that is still held with that number."""
+        keys = [job_key(job_id, "lease")]
+        return bool(run_script(self._client, _RENEW, keys, [f"{owner} {fence}", int(1000 * ttl_s)]))
+
+    def release_lease(self, job_id: str, owner: str, fence: int) -> None:
+        """Gives a lease up that is still held with that number."""
+        run_script(self._client, _RELEASE, [job_key(job_id, "lease")], [f"{owner} {fence}"])
+
+    def leased(self, job_id: str) -> bool:
+        """Whether anybody holds the job's lease."""
+        with translated():
+            return bool(self._client.exists(job_key(job_id, "lease")))
+
+    def set_progress(self, job_id: str, progress: Progress, metrics: dict[str, float]) -> None:
+        """Replaces the live progress and merges the live metrics."""
+        with translated(), self._client.pipeline() as pipe:
+            pipe.set(job_key(job_id, "progress"), progress.model_dump_json())
+            if metrics:
+                values: dict[Any, Any] = {name: repr(value) for name, value in metrics.items()}
+                pipe.hset(job_key(job_id, "metrics"), mapping=values)
+            pipe.execute()
+
+    def progress(self, job_id: str) -> tuple[Progress | None, dict[str, float]]:
+        """The live progress and metrics."""
+        with translated(), self._client.pipeline() as pipe:
+            pipe.get(job_key(job_id, "progress"))
+            pipe.hgetall(job_key(job_id, "metrics"))
+            progress, metrics = pipe.execute()
+        found = Progress.model_validate_json(progress) if progress else None
+        return found, {name: float(value) for name, value in metrics.items()}
+
+    def lead(self, owner: str, *, ttl_s: float) -> bool:
+        """Whether ``owner`` is, or now becomes, the one that reaps."""
+        keys = [f"{PREFIX}reaper"]
+        return bool(run_script(self._client, _LEAD, keys, [owner, int(1000 * ttl_s)]))
+
+    def request_cancel(self, job_id: str) -> None:
+        """Raises the flag that the supervisor polls."""
+        with translated():
+            self._client.set(job_key(job_id, "cancel"), "1")
+
+    def cancel_requested(self, job_id: str) -> bool:
+        """Whether the flag is up."""
+        with translated():
+            return bool(self._client.exists(job_key(job_id, "cancel")))
+
+    def clear(self, job_id: str) -> None:
+        """Drops progress, metrics and the cancel flag."""
+        with translated():
+            self._client.delete(
+                *(job_key(job_id, kind) for kind in ("progress", "metrics", "cancel"))
+            )

@@ -1,0 +1,149 @@
+"""Objects in an S3 bucket, through the MinIO SDK and plain S3 only."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3.exceptions import HTTPError
+
+from histill.core.errors import NotFoundError, StorageUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from histill.core.settings import S3Settings
+
+_PART_BYTES = 16 << 20
+_MISSING = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
+_WRONG_KEYS = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied"})
+
+
+class S3ObjectStore:
+    """Implements ``ObjectStore``; safe to share between threads.
+
+    Args:
+        client: A configured client.
+        bucket: Name of the bucket.
+    """
+
+    def __init__(self, client: Minio, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    @classmethod
+    def connect(cls, settings: S3Settings) -> Self:
+        """A store over the server of the settings; opens no connection yet."""
+        pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=settings.timeout_s, read=settings.timeout_s),
+            maxsize=16,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=certifi.where(),
+            # Not 503 and the like: a store that refuses is reported, not hidden by waiting.
+            retries=urllib3.Retry(total=2, connect=2, read=1, backoff_factor=0.2),
+        )
+        client = Minio(
+            settings.endpoint,
+            access_key=settings.access_key,
+            secret_key=settings.secret_key.get_secret_value(),
+            secure=settings.secure,
+            region=settings.region,
+            http_client=pool,
+        )
+        return cls(client, settings.bucket)
+
+    def ensure_bucket(self) -> None:
+        """Makes the bucket unless it is there."""
+        with self._translated("bucket"):
+            if self._client.bucket_exists(self._bucket):
+                return
+            try:
+                self._client.make_bucket(self._bucket)
+            except S3Error as exc:
+                if exc.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                    raise
+
+    def ping(self) -> None:
+        """Returns when the store answers and the bucket is there."""
+        with self._translated("bucket"):
+            there = self._client.bucket_exists(self._bucket)
+        if not there:
+            raise StorageUnavailableError(f"bucket {self._bucket} does not exist")
+
+    def put(self, key: str, data: bytes) -> None:
+        """Stores ``data`` under ``key``."""
+        with self._translated(key):
+            self._client.put_object(self._bucket, key, io.BytesIO(data), len(data))
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Stores a file's bytes under ``key``, in parts when it is large."""
+        with self._translated(key), path.open("rb") as file:
+            size = path.stat().st_size
+            self._client.put_object(self._bucket, key, file, size, part_size=_PART_BYTES)
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes."""
+        return b"".join(self.read(key))
+
+    def read(self, key: str, *, chunk_size: int = 1 << 20) -> Iterator[bytes]:
+        """The object's bytes in chunks."""
+        with self._translated(key):
+            answer = self._client.get_object(self._bucket, key)
+            try:
+                yield from answer.stream(chunk_size)
+            finally:
+                # Closed, not drained: a reader that stops early must not read the rest.
+                answer.close()
+                answer.release_conn()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys that start with ``prefix``, sorted."""
+        with self._translated(prefix):
+            for found in self._client.list_objects(self._bucket, prefix, recursive=True):
+                yield found.object_name
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """Names of the folders right under ``prefix``."""
+        with self._translated(prefix):
+            for found in self._client.list_objects(self._bucket, prefix):
+                if found.is_dir:
+                    yield found.object_name.removeprefix(prefix).rstrip("/")
+
+    def delete(self, key: str) -> None:
+        """Removes an object; one that is not there is no error."""
+        with self._translated(key):
+            self._client.remove_object(self._bucket, key)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Removes every object whose key starts with ``prefix``."""
+        with self._translated(prefix):
+            keys = [DeleteObject(key) for key in self.list(prefix)]
+            for failed in self._client.remove_objects(self._bucket, keys):
+                raise StorageUnavailableError(f"{failed.name} cannot be removed: {failed.message}")
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except S3Error as exc:
+            if exc.code in _MISSING:
+                raise NotFoundError(f"object {key} does not exist") from exc
+            if exc.code in _WRONG_KEYS:
+                raise StorageUnavailableError(
+                    f"S3 refuses our keys ({exc.code}); "
+                    "correct HISTILL_S3__ACCESS_KEY and HISTILL_S3__SECRET_KEY"
+                ) from exc
+            raise StorageUnavailableError(f"S3 refused {key}: {exc.code} {exc.message}") from exc
+        except (ServerError, InvalidResponseError, MinioException) as exc:
+            raise StorageUnavailableError(f"S3 failed on {key}: {exc}") from exc
+        except (HTTPError, OSError) as exc:
+            raise StorageUnavailableError(
+                f"S3 does not answer ({type(exc).__name__}); is HISTILL_S3__ENDPOINT right?"
+            ) from exc

@@ -1,0 +1,1 @@
+"""What worker and inference both need, without torch."""

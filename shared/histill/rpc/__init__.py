@@ -1,0 +1,1 @@
+"""What every gRPC service has: start and drain, interceptor, health, statuses, channels."""

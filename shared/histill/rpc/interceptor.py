@@ -1,0 +1,163 @@
+"""What happens around every RPC: request id, log line, metrics, credentials, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+
+from histill.core.errors import DeadlineExceededError, HistillError
+from histill.rpc import measures
+from histill.rpc.auth import ANONYMOUS, authorize
+from histill.rpc.roles import OPEN_PREFIXES
+from histill.rpc.statuses import to_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from histill.core.settings import AuthSettings
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+REQUEST_ID = "x-request-id"
+log = structlog.get_logger()
+
+
+@dataclass
+class Rpc:
+    """One call, as its log line and its metrics tell it."""
+
+    method: str
+    kind: str
+    request_id: str
+    caller: str = ANONYMOUS
+    code: grpc.StatusCode = grpc.StatusCode.OK
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """Values of the metrics' labels."""
+        service, _, method = self.method.removeprefix("/").partition("/")
+        return self.kind, service, method
+
+
+class ServerInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of a server.
+
+    Args:
+        auth: Keys and mode.
+    """
+
+    def __init__(self, auth: AuthSettings) -> None:
+        self._auth = auth
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The wrapped handler, or ``None`` for a method that nobody serves."""
+        handler = await continuation(handler_call_details)
+        return handler and _wrapped(handler, str(handler_call_details.method), self._around)
+
+    @asynccontextmanager
+    async def _around(self, method: str, kind: str, context: Context) -> AsyncIterator[None]:
+        metadata = {str(k): str(v) for k, v in context.invocation_metadata() or ()}
+        rpc = Rpc(method, kind, metadata.get(REQUEST_ID) or uuid.uuid4().hex)
+        with structlog.contextvars.bound_contextvars(request_id=rpc.request_id):
+            async with _measured(rpc), _answered(rpc, context):
+                rpc.caller = authorize(method, metadata, self._auth)
+                remaining = context.time_remaining()
+                if remaining is not None and remaining <= 0:
+                    raise DeadlineExceededError("the deadline had passed before work began")
+                yield
+
+
+@asynccontextmanager
+async def _measured(rpc: Rpc) -> AsyncIterator[None]:
+    """Counts and times a call and writes its one log line."""
+    measures.STARTED.labels(*rpc.labels).inc()
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds = time.perf_counter() - started
+        measures.HANDLED.labels(*rpc.labels, rpc.code.name).inc()
+        measures.SECONDS.labels(*rpc.labels).observe(seconds)
+        if not rpc.method.startswith(OPEN_PREFIXES):
+            log.info(
+                "rpc",
+                method=rpc.method,
+                code=rpc.code.name,
+                caller=rpc.caller,
+                seconds=round(seconds, 4),
+            )
+
+
+@asynccontextmanager
+async def _answered(rpc: Rpc, context: Context) -> AsyncIterator[None]:
+    """Turns what a handler raises into the status that the caller gets."""
+    trailing = ((REQUEST_ID, rpc.request_id),)
+    context.set_trailing_metadata(trailing)
+    try:
+        yield
+    except HistillError as exc:
+        status: Any = rpc_status.to_status(to_status(exc))
+        rpc.code = status.code
+        if rpc.code is grpc.StatusCode.INTERNAL:
+            log.exception("rpc_failed", method=rpc.method)
+        await context.abort(status.code, status.details, (*trailing, *status.trailing_metadata))
+    except grpc.aio.AbortError:
+        rpc.code = _own_code(context)
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        rpc.code = grpc.StatusCode.CANCELLED
+        raise
+    except Exception:
+        rpc.code = grpc.StatusCode.INTERNAL
+        log.exception("rpc_crashed", method=rpc.method)
+        words = f"internal error; the log has it under request id {rpc.request_id}"
+        await context.abort(rpc.code, words, trailing)
+
+
+def _own_code(context: Context) -> grpc.StatusCode:
+    """The code with which a handler aborted by itself."""
+    found: Any = context.code()
+    by_number = {code.value[0]: code for code in grpc.StatusCode}
+    return found if isinstance(found, grpc.StatusCode) else by_number[found]
+
+
+# By whether requests and responses are streams: our label, and grpc's name.
+_KINDS = {
+    (False, False): ("unary", "unary_unary"),
+    (False, True): ("server_stream", "unary_stream"),
+    (True, False): ("client_stream", "stream_unary"),
+    (True, True): ("bidi_stream", "stream_stream"),
+}
+
+
+def _wrapped(handler: Any, method: str, around: Callable[..., Any]) -> Any:
+    kind, name = _KINDS[handler.request_streaming, handler.response_streaming]
+    inner = getattr(handler, name)
+
+    async def one(request: Any, context: Context) -> Any:
+        async with around(method, kind, context):
+            return await inner(request, context)
+
+    async def many(request: Any, context: Context) -> AsyncIterator[Any]:
+        async with around(method, kind, context):
+            async for answer in inner(request, context):
+                yield answer
+
+    make = getattr(grpc, f"{name}_rpc_method_handler")
+    return make(
+        many if handler.response_streaming else one,
+        handler.request_deserializer,
+        handler.response_serializer,
+    )

@@ -1,0 +1,41 @@
+"""The start of every service: settings once, logs, then run; a sentence when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+from histill.core.errors import HistillError
+from histill.core.settings import ProcessSettings, load
+from histill.rpc.logs import configure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+S = TypeVar("S", bound=ProcessSettings)
+
+
+def main(settings_type: type[S], run: Callable[[S], Awaitable[None]], *, process: str) -> int:
+    """Reads the settings and runs a service to its end.
+
+    Args:
+        settings_type: What the process reads from ``HISTILL_*``.
+        run: Serves until told to stop.
+        process: Name for logs and messages.
+
+    Returns:
+        The exit code: 0 after a clean stop, 1 when it could not start.
+    """
+    try:
+        settings = load(settings_type)
+        configure(settings.log, process=process)
+        asyncio.run(_awaited(run(settings)))
+    except HistillError as exc:
+        sys.stderr.write(f"histill {process}: {exc}\n")
+        return 1
+    return 0
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work

@@ -1,0 +1,16 @@
+"""Prometheus metrics of every gRPC server, with the names that dashboards expect."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+_LABELS = ["grpc_type", "grpc_service", "grpc_method"]
+
+STARTED = Counter("grpc_server_started_total", "RPCs started.", _LABELS)
+HANDLED = Counter("grpc_server_handled_total", "RPCs ended, by status.", [*_LABELS, "grpc_code"])
+SECONDS = Histogram(
+    "grpc_server_handling_seconds",
+    "Seconds from start to end of an RPC.",
+    _LABELS,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)

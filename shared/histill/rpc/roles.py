@@ -1,0 +1,38 @@
+"""Which role may call which method; a method that is not listed may be called by nobody."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Role = Literal["viewer", "operator", "admin"]
+RANKS: dict[Role, int] = {"viewer": 0, "operator": 1, "admin": 2}
+
+_DISTILLATION = "/histill.api.distillation.v1.DistillationService/"
+_REGISTRY = "/histill.api.registry.v1.RegistryService/"
+_SEGMENTATION = "/histill.api.segmentation.v1.SegmentationService/"
+
+ROLES: dict[str, Role] = {
+    _DISTILLATION + "CreateJob": "operator",
+    _DISTILLATION + "GetJob": "viewer",
+    _DISTILLATION + "ListJobs": "viewer",
+    _DISTILLATION + "CancelJob": "operator",
+    _DISTILLATION + "DeleteJob": "admin",
+    _DISTILLATION + "WatchJob": "viewer",
+    _REGISTRY + "UploadModel": "operator",
+    _REGISTRY + "DownloadModel": "operator",
+    _REGISTRY + "GetModel": "viewer",
+    _REGISTRY + "ListModels": "viewer",
+    _REGISTRY + "DeleteModel": "admin",
+    _REGISTRY + "SetAlias": "operator",
+    _REGISTRY + "DeleteAlias": "operator",
+    _REGISTRY + "UploadDataset": "operator",
+    _REGISTRY + "GetDataset": "viewer",
+    _REGISTRY + "ListDatasets": "viewer",
+    _REGISTRY + "DeleteDataset": "admin",
+    _SEGMENTATION + "Segment": "viewer",
+    _SEGMENTATION + "SegmentLarge": "viewer",
+    _SEGMENTATION + "ListModels": "viewer",
+}
+
+# Probes and reflection carry no credentials and tell nothing that is not public.
+OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")

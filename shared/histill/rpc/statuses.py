@@ -1,0 +1,125 @@
+"""The one place where our errors become gRPC statuses, and statuses our errors.
+
+Details follow google.rpc (https://google.aip.dev/193): ErrorInfo always, BadRequest
+for wrong fields, RetryInfo where a retry may help.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from histill.core import errors
+from histill.core.errors import FieldViolation, HistillError
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+DOMAIN = "histill"
+
+# A class stands for its subclasses that have no row of their own.
+CODES: dict[type[HistillError], grpc.StatusCode] = {
+    HistillError: grpc.StatusCode.INTERNAL,
+    errors.InvalidArgumentError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.FailedPreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ResourceExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.CorruptArtifactError: grpc.StatusCode.DATA_LOSS,
+    errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.WorkFailedError: grpc.StatusCode.ABORTED,
+}
+_ERRORS = {
+    code: kind
+    for kind, code in CODES.items()
+    if kind
+    not in {
+        HistillError,
+        errors.InvalidArgumentError,
+        errors.ResourceExhaustedError,
+        errors.WorkFailedError,
+    }
+}
+
+
+def code_of(exc: HistillError) -> grpc.StatusCode:
+    """The status code of an error: its own class's, else its nearest ancestor's."""
+    return next(CODES[kind] for kind in type(exc).__mro__ if kind in CODES)
+
+
+def to_status(exc: HistillError) -> status_pb2.Status:
+    """An error as google.rpc.Status with its details."""
+    number: int = code_of(exc).value[0]
+    status = status_pb2.Status(code=number, message=str(exc))
+    info = error_details_pb2.ErrorInfo(reason=type(exc).__name__, domain=DOMAIN)
+    if isinstance(exc, errors.WorkFailedError):
+        info.reason = exc.reason
+        info.metadata["hint"] = exc.hint
+    _add(status, info)
+    if isinstance(exc, errors.InvalidArgumentError):
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+            for v in exc.violations
+        ]
+        _add(status, error_details_pb2.BadRequest(field_violations=violations))
+    if isinstance(exc, errors.ResourceExhaustedError) and exc.retry_after_s is not None:
+        delay = Duration()
+        delay.FromMilliseconds(int(1000 * exc.retry_after_s))
+        _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def from_rpc_error(exc: grpc.RpcError) -> HistillError:
+    """What a client raises for a failed call; the opposite of ``to_status``."""
+    if not isinstance(exc, grpc.Call):
+        return HistillError(str(exc))
+    code, message = exc.code(), exc.details() or ""
+    status = _details(exc)
+    match code:
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return _invalid(status, message)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return errors.ResourceExhaustedError(message, retry_after_s=_retry_after(status))
+        case _ if code in _ERRORS:
+            return _ERRORS[code](message)
+        case _:
+            return HistillError(f"{code.name}: {message}")
+
+
+def _details(exc: grpc.Call) -> status_pb2.Status | None:
+    try:
+        return rpc_status.from_call(exc)
+    except ValueError:  # details that contradict the call's own code: not ours
+        return None
+
+
+def _invalid(status: status_pb2.Status | None, message: str) -> HistillError:
+    bad = error_details_pb2.BadRequest()
+    if not _find(status, bad):
+        return errors.InvalidArgumentError.of("request", message)
+    return errors.InvalidArgumentError(
+        *(FieldViolation(v.field, v.description) for v in bad.field_violations)
+    )
+
+
+def _retry_after(status: status_pb2.Status | None) -> float | None:
+    retry = error_details_pb2.RetryInfo()
+    return retry.retry_delay.ToMilliseconds() / 1000 if _find(status, retry) else None
+
+
+def _find(status: status_pb2.Status | None, detail: Message) -> bool:
+    return status is not None and any(packed.Unpack(detail) for packed in status.details)
+
+
+def _add(status: status_pb2.Status, detail: Message) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)
