@@ -14,6 +14,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from urllib3.exceptions import HTTPError
 
 from histill.core.errors import NotFoundError, StorageUnavailableError
+from histill.core.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,13 @@ class S3ObjectStore:
 
     @classmethod
     def connect(cls, settings: S3Settings) -> Self:
-        """A store over the server of the settings; opens no connection yet."""
+        """A store over the server of the settings; opens no connection yet.
+
+        Raises:
+            SettingsError: The secret key is missing, or the endpoint is no host and port.
+        """
+        if not settings.secret_key.get_secret_value():
+            raise SettingsError("HISTILL_S3__SECRET_KEY is not set")
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=settings.timeout_s, read=settings.timeout_s),
             maxsize=16,
@@ -49,14 +56,17 @@ class S3ObjectStore:
             # Not 503 and the like: a store that refuses is reported, not hidden by waiting.
             retries=urllib3.Retry(total=2, connect=2, read=1, backoff_factor=0.2),
         )
-        client = Minio(
-            settings.endpoint,
-            access_key=settings.access_key,
-            secret_key=settings.secret_key.get_secret_value(),
-            secure=settings.secure,
-            region=settings.region,
-            http_client=pool,
-        )
+        try:
+            client = Minio(
+                settings.endpoint,
+                access_key=settings.access_key,
+                secret_key=settings.secret_key.get_secret_value(),
+                secure=settings.secure,
+                region=settings.region,
+                http_client=pool,
+            )
+        except ValueError as exc:
+            raise SettingsError(f"HISTILL_S3__ENDPOINT {settings.endpoint!r}: {exc}") from exc
         return cls(client, settings.bucket)
 
     def ensure_bucket(self) -> None:

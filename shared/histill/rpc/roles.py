@@ -10,6 +10,7 @@ RANKS: dict[Role, int] = {"viewer": 0, "operator": 1, "admin": 2}
 _DISTILLATION = "/histill.api.distillation.v1.DistillationService/"
 _REGISTRY = "/histill.api.registry.v1.RegistryService/"
 _SEGMENTATION = "/histill.api.segmentation.v1.SegmentationService/"
+_OPEN_INFERENCE = "/inference.GRPCInferenceService/"
 
 ROLES: dict[str, Role] = {
     _DISTILLATION + "CreateJob": "operator",
@@ -32,6 +33,12 @@ ROLES: dict[str, Role] = {
     _SEGMENTATION + "Segment": "viewer",
     _SEGMENTATION + "SegmentLarge": "viewer",
     _SEGMENTATION + "ListModels": "viewer",
+    _OPEN_INFERENCE + "ServerLive": "viewer",
+    _OPEN_INFERENCE + "ServerReady": "viewer",
+    _OPEN_INFERENCE + "ServerMetadata": "viewer",
+    _OPEN_INFERENCE + "ModelReady": "viewer",
+    _OPEN_INFERENCE + "ModelMetadata": "viewer",
+    _OPEN_INFERENCE + "ModelInfer": "viewer",
 }
 
 # Probes and reflection carry no credentials and tell nothing that is not public.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from histill.adapters.redis_client import connect
@@ -10,10 +11,10 @@ from histill.adapters.redis_events import RedisEventLog
 from histill.adapters.redis_jobs import RedisJobIndex, RedisVersionCounter
 from histill.adapters.redis_live import RedisLiveState
 from histill.adapters.s3 import S3ObjectStore
-
 from histill.core.clock import utc_now
 from histill.core.job_store import JobStore
 from histill.distill.supervisor import Worker
+from histill.distill.trainer_process import trainer_command
 
 if TYPE_CHECKING:
     from histill.distill.settings import WorkerSettings
@@ -31,4 +32,5 @@ def build(settings: WorkerSettings) -> Worker:
         settings=settings.worker,
         clock=utc_now,
         draining=threading.Event(),
+        command=partial(trainer_command, processes=settings.worker.processes),
     )

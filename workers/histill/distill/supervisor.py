@@ -33,11 +33,12 @@ from histill.core.specs import MultiTeacherSpec
 from histill.distill import measures
 from histill.distill.failures import job_error
 from histill.distill.stops import Lease, StoppedError, StopReason, watched
-from histill.distill.trainer_process import run_trainer, trainer_command, trainer_environment
+from histill.distill.trainer_process import run_trainer, trainer_environment
 from histill.distill.workdir import RunOrder, RunResult, Workdir
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from histill.core.clock import Clock
     from histill.core.job_store import JobStore
@@ -60,6 +61,7 @@ class Worker:
     settings: WorkerPart
     clock: Clock
     draining: threading.Event
+    command: Callable[[Workdir], list[str]]
 
 
 def run_job(job_id: str, worker: Worker) -> None:
@@ -160,7 +162,7 @@ class Attempt:
         settings = self.worker.settings
         threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // settings.concurrency)
         return run_trainer(
-            trainer_command(folder, processes=settings.processes),
+            self.worker.command(folder),
             trainer_environment(os.environ, threads=threads),
             folder,
             self.stop,

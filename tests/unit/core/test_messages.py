@@ -1,0 +1,112 @@
+"""The domain as protobuf messages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from google.rpc import error_details_pb2
+
+from histill.api.distillation.v1 import job_pb2
+from histill.core import messages
+from histill.core.errors import InvalidArgumentError
+from histill.core.events import JobEvent
+from histill.core.jobs import Job, JobError, JobKind, JobState, Progress
+from histill.core.specs import MultiTeacherSpec, SupervisedSpec
+
+NOW = datetime(2026, 5, 4, 3, 2, 1, 500_000, tzinfo=UTC)
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+SPECS = [
+    SupervisedSpec(dataset="d", output_model="m"),
+    MultiTeacherSpec(dataset="d@2", output_model="m", teachers=("t@production", "u@7")),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_spec_survives_its_message(spec: SupervisedSpec | MultiTeacherSpec) -> None:
+    """Spec to message and back changes nothing."""
+    job = Job(id="a" * 20, spec=spec, create_time=NOW)
+    assert messages.spec_of(messages.job_message(job)) == spec
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_every_state_has_its_enum_value(state: JobState) -> None:
+    """No state is without a name in the API."""
+    assert job_pb2.JobState.Name(messages.state_message(state)) == f"JOB_STATE_{state}"
+
+
+@pytest.mark.parametrize("kind", JobKind)
+def test_every_kind_has_its_enum_value(kind: JobKind) -> None:
+    """No kind is without a name in the API."""
+    assert job_pb2.JobKind.Name(messages.kind_message(kind)) == f"JOB_KIND_{kind}"
+
+
+def test_an_error_carries_hint_and_log() -> None:
+    """A failed job's status holds what helps and the end of the log."""
+    error = JobError(reason="DIVERGED", message="NaN", hint="lower it", log_tail=("a", "b"))
+    status = messages.error_message(error)
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (status.message, info.reason) == ("NaN", "DIVERGED")
+    assert (info.metadata["hint"], info.metadata["log_tail"]) == ("lower it", "a\nb")
+
+
+def test_events_hold_exactly_what_happened() -> None:
+    """State, progress and log are one of; an empty log line is still one."""
+    which = [
+        messages.event_message(event).WhichOneof("event")
+        for event in (
+            JobEvent(time=NOW, state=JobState.QUEUED),
+            JobEvent(time=NOW, progress=Progress(stage="training")),
+            JobEvent(time=NOW, log=""),
+        )
+    ]
+    assert which == ["state", "progress", "log"]
+    assert messages.event_message(JobEvent(time=NOW, log="")).time.ToDatetime(UTC) == NOW
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_a_valid_job(path: Path) -> None:
+    """The shipped YAML files parse and keep their ranges."""
+    assert messages.spec_of(messages.job_from_yaml(yaml.safe_load(path.read_text())))
+
+
+def test_unknown_and_mistyped_fields_are_named_by_path() -> None:
+    """Every misfit of a YAML file is told at once, with what would be right."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        messages.job_from_yaml(
+            {"supervised": {"training": {"stepz": 1, "steps": "many"}}, "priority": {}}
+        )
+    assert [violation.field for violation in caught.value.violations] == [
+        "job.supervised.training.stepz",
+        "job.supervised.training.steps",
+        "job.priority",
+    ]
+    assert "steps" in caught.value.violations[0].description
+
+
+def test_values_out_of_range_are_named_with_the_range() -> None:
+    """Lists show the index; numbers show the limit and the value."""
+    job = messages.job_from_yaml(
+        {
+            "multi_teacher": {
+                "dataset": "d",
+                "output_model": "m",
+                "teachers": ["ok", "Not Ok"],
+                "temperature": 0.1,
+            }
+        }
+    )
+    with pytest.raises(InvalidArgumentError) as caught:
+        messages.spec_of(job)
+    found = {violation.field: violation.description for violation in caught.value.violations}
+    assert set(found) == {"job.multi_teacher.teachers[1]", "job.multi_teacher.temperature"}
+    assert "0.5" in found["job.multi_teacher.temperature"]
+
+
+def test_a_job_without_a_spec_says_what_to_set() -> None:
+    """The error lists the kinds there are."""
+    with pytest.raises(InvalidArgumentError, match="supervised, multi_teacher"):
+        messages.spec_of(job_pb2.Job())

@@ -1,0 +1,154 @@
+"""What happens around a call, on a real server in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from prometheus_client import REGISTRY
+
+from histill.api.distillation.v1 import distillation_service_pb2 as pb
+from histill.api.distillation.v1 import distillation_service_pb2_grpc as rpc
+from histill.client.jobs import Jobs
+from histill.core.errors import (
+    HistillError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
+from histill.core.settings import AuthSettings
+from histill.rpc.channel import channel, sync_channel
+from histill.rpc.interceptor import ServerInterceptor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SERVICE = "histill.api.distillation.v1.DistillationService"
+
+
+class Scripted(rpc.DistillationServiceServicer):
+    """Raises or answers as the requested name says."""
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:  # noqa: N802
+        del context
+        match request.name:
+            case "missing":
+                raise NotFoundError("jobs/x does not exist")
+            case "wrong":
+                raise InvalidArgumentError.of("name", "is wrong")
+            case "busy":
+                raise ResourceExhaustedError("busy", retry_after_s=2)
+            case "bug":
+                raise ValueError("/secret/path")
+        return pb.GetJobResponse()
+
+    async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[pb.WatchJobResponse]:  # noqa: N802
+        del context
+        yield pb.WatchJobResponse()
+        if request.name == "missing":
+            raise NotFoundError("gone in between")
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[str]:
+    """Address of a server with the interceptor, open to everyone."""
+    server = grpc.aio.server(interceptors=[ServerInterceptor(AuthSettings(mode="none"))])
+    rpc.add_DistillationServiceServicer_to_server(Scripted(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+async def call(target: str, name: str, **options: Any) -> Any:
+    async with channel(target) as opened:
+        return await rpc.DistillationServiceStub(opened).GetJob(
+            pb.GetJobRequest(name=name), **options
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("missing", grpc.StatusCode.NOT_FOUND),
+        ("wrong", grpc.StatusCode.INVALID_ARGUMENT),
+        ("busy", grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+)
+async def test_our_errors_become_statuses(target: str, name: str, code: grpc.StatusCode) -> None:
+    """What a handler raises reaches the caller with its code."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(target, name)
+    assert caught.value.code() is code
+
+
+async def test_a_bug_tells_the_caller_nothing_but_where_to_look(target: str) -> None:
+    """An unexpected error is INTERNAL with the request id, without path or traceback."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(target, "bug", metadata=(("x-request-id", "r-1"),))
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "r-1" in caught.value.details()
+    assert "secret" not in caught.value.details()
+
+
+async def test_an_error_in_a_stream_follows_what_was_sent(target: str) -> None:
+    """Messages before the error arrive."""
+    async with channel(target) as opened:
+        stream = rpc.DistillationServiceStub(opened).WatchJob(pb.WatchJobRequest(name="missing"))
+        assert await stream.read() == pb.WatchJobResponse()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_the_request_id_comes_back(target: str) -> None:
+    """A caller's id is echoed, so that its log and ours can be joined."""
+    async with channel(target) as opened:
+        made = rpc.DistillationServiceStub(opened).GetJob(
+            pb.GetJobRequest(name="ok"), metadata=(("x-request-id", "r-2"),)
+        )
+        await made
+        assert ("x-request-id", "r-2") in [tuple(pair) for pair in await made.trailing_metadata()]
+
+
+async def test_calls_are_counted_by_status(target: str) -> None:
+    """The usual metrics, with no label that grows."""
+
+    def count(code: str) -> float:
+        labels = {
+            "grpc_type": "unary",
+            "grpc_service": SERVICE,
+            "grpc_method": "GetJob",
+            "grpc_code": code,
+        }
+        return REGISTRY.get_sample_value("grpc_server_handled_total", labels) or 0.0
+
+    before = count("OK"), count("NOT_FOUND")
+    await call(target, "ok")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call(target, "missing")
+    assert (count("OK"), count("NOT_FOUND")) == (before[0] + 1, before[1] + 1)
+
+
+async def test_the_sdk_raises_our_errors_again(target: str) -> None:
+    """Class, field paths and retry hint survive the way to the client."""
+    import asyncio
+
+    def calls() -> list[HistillError]:
+        found = []
+        with sync_channel(target, api_key="any") as opened:
+            jobs = Jobs(opened, timeout_s=5)
+            for name in ("missing", "wrong", "busy"):
+                try:
+                    jobs.get(name)
+                except HistillError as exc:
+                    found.append(exc)
+        return found
+
+    missing, wrong, busy = await asyncio.to_thread(calls)
+    assert isinstance(missing, NotFoundError)
+    assert isinstance(wrong, InvalidArgumentError)
+    assert wrong.violations[0].field == "name"
+    assert isinstance(busy, ResourceExhaustedError)
+    assert busy.retry_after_s == 2

@@ -1,0 +1,219 @@
+"""One attempt at a job, over fakes held to the adapters' contract and a real child process."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fakes import MemoryEvents, MemoryIndex, MemoryLive, MemoryObjects, MemoryVersions
+from histill.core import catalog
+from histill.core.catalog import DATASETS, MODELS
+from histill.core.errors import NotFoundError
+from histill.core.job_store import JobStore
+from histill.core.jobs import Job, JobState
+from histill.core.manifests import DatasetManifest, LabelKind
+from histill.core.names import new_job_id
+from histill.core.specs import SupervisedSpec
+from histill.distill.settings import WorkerPart
+from histill.distill.supervisor import Worker, run_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = datetime(2026, 5, 4, tzinfo=UTC)
+# Stands for the trainer: reads the order, says something, leaves two files and a result.
+TRAINER = """
+import json, pathlib, sys
+root = pathlib.Path(sys.argv[1])
+order = json.loads((root / "run.json").read_text())
+assert (root / "dataset" / "shard-0.tar").read_bytes() == b"shard"
+print(json.dumps({"progress": {"stage": "training", "step": 1, "steps": 1},
+                  "metrics": {"loss": 0.5, "step_seconds": 0.1}}), flush=True)
+print("a word", file=sys.stderr)
+(root / "result").mkdir()
+(root / "result" / "weights.safetensors").write_bytes(b"w")
+(root / "result" / "report.html").write_text("<p>report</p>")
+(root / "result.json").write_text(json.dumps({
+    "role": "TEACHER", "channels": 3, "classes": ["background", "object"],
+    "normalization": {"mean": [0.5], "std": [0.5]}, "parameters": 7, "metrics": {"dice": 0.75}}))
+"""
+SLEEPER = "import time; time.sleep(60)"
+
+
+@dataclass
+class World:
+    """A worker and what it works on."""
+
+    root: Path
+    code: str = TRAINER
+    live: MemoryLive = field(default_factory=MemoryLive)
+    objects: MemoryObjects = field(default_factory=MemoryObjects)
+
+    def __post_init__(self) -> None:
+        self.jobs = JobStore(self.objects, MemoryIndex(), MemoryEvents(), lambda: NOW)
+        self.worker = Worker(
+            objects=self.objects,
+            versions=MemoryVersions(),
+            jobs=self.jobs,
+            live=self.live,
+            settings=WorkerPart(lease_ttl_s=1, poll_s=0.05, stop_grace_s=0.2),
+            clock=lambda: NOW,
+            draining=threading.Event(),
+            command=lambda folder: [sys.executable, "-c", self.code, str(folder.root)],
+        )
+        shard = self.root / "shard-0.tar"
+        shard.write_bytes(b"shard")
+        dataset = DatasetManifest(
+            name="d",
+            version=0,
+            classes=("background", "object"),
+            channels=3,
+            label_kind=LabelKind.SEMANTIC,
+            splits={"train": 1, "val": 1},
+            create_time=NOW,
+            files=(catalog.file_of(shard),),
+        )
+        catalog.publish(self.objects, MemoryVersions(), DATASETS, dataset, [shard])
+
+    def add(self, dataset: str = "d") -> Job:
+        spec = SupervisedSpec(dataset=dataset, output_model="m")
+        return self.jobs.create(Job(id=new_job_id(), spec=spec, create_time=NOW))
+
+    def run(self, job: Job) -> Job:
+        run_job(job.id, self.worker)
+        return self.jobs.get(job.id)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A world with one dataset."""
+    return World(tmp_path)
+
+
+def test_a_job_ends_with_a_registered_model(world: World) -> None:
+    """Result, lineage, report, progress, log and events are all where they belong."""
+    job = world.run(world.add())
+    assert (job.state, job.attempt, job.result_model) == (
+        JobState.SUCCEEDED,
+        1,
+        "models/m/versions/1",
+    )
+    model = catalog.find(world.objects, MODELS, "m")
+    assert (model.job, model.dataset, model.parameters) == (job.name, "d@1", 7)
+    assert [file.path for file in model.files] == ["weights.safetensors"]
+    assert world.objects.get(f"jobs/{job.id}/report.html") == b"<p>report</p>"
+    events = world.jobs.events.read(job.id)
+    assert [event.state for event in events if event.state] == [
+        JobState.QUEUED,
+        JobState.RUNNING,
+        JobState.SUCCEEDED,
+    ]
+    stages = [event.progress.stage for event in events if event.progress]
+    assert stages == ["fetching", "training", "publishing"]
+    assert "a word" in [event.log for event in events]
+    assert not world.live.leased(job.id)
+    assert len(world.objects.get(f"jobs/{job.id}/events.jsonl").splitlines()) == len(events)
+
+
+def test_a_message_that_comes_twice_runs_once(world: World) -> None:
+    """The second delivery finds the job ended and changes nothing."""
+    job = world.run(world.add())
+    assert world.run(job) == job
+    assert [m.version for m in catalog.iterate(world.objects, MODELS)] == [1]
+
+
+def test_a_job_that_somebody_runs_is_left_alone(world: World) -> None:
+    """A held lease means a live worker."""
+    job = world.add()
+    world.live.acquire_lease(job.id, "another", ttl_s=30, floor=0)
+    assert world.run(job).state is JobState.QUEUED
+
+
+def test_a_deleted_job_is_no_error(world: World) -> None:
+    """A message may outlive its job."""
+    run_job("0" * 20, world.worker)
+
+
+def test_a_failed_trainer_fails_the_job_with_the_end_of_its_log(world: World) -> None:
+    """Reason, hint and the last lines are in the record."""
+    world.code = "raise ValueError('odd label')"
+    job = world.run(world.add())
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert job.error.reason == "TRAINER_CRASHED"
+    assert job.error.log_tail[-1] == "ValueError: odd label"
+    with pytest.raises(NotFoundError):
+        catalog.find(world.objects, MODELS, "m")
+
+
+def test_missing_and_corrupt_inputs_fail_with_what_helps(world: World) -> None:
+    """What was deleted or damaged after the job's creation is told by name."""
+    gone = world.run(world.add("elsewhere"))
+    assert gone.error is not None
+    assert gone.error.reason == "NOT_FOUND"
+    world.objects.data["datasets/d/1/shard-0.tar"] = b"other"
+    damaged = world.run(world.add())
+    assert damaged.error is not None
+    assert damaged.error.reason == "CORRUPT_ARTIFACT"
+
+
+def later(seconds: float, action: object) -> None:
+    timer = threading.Timer(seconds, action)  # type: ignore[arg-type]
+    timer.daemon = True
+    timer.start()
+
+
+def test_a_cancel_request_stops_the_trainer(world: World) -> None:
+    """The job ends CANCELLED soon after the flag goes up."""
+    world.code = SLEEPER
+    job = world.add()
+    later(0.4, lambda: world.live.request_cancel(job.id))
+    started = time.monotonic()
+    assert world.run(job).state is JobState.CANCELLED
+    assert time.monotonic() - started < 4
+    assert not world.live.cancel_requested(job.id)
+
+
+def test_a_lost_lease_stops_the_trainer_and_changes_nothing(world: World) -> None:
+    """The loser leaves the record to whoever has the job now."""
+    world.code = SLEEPER
+    job = world.add()
+    later(0.4, lambda: world.live.expire(job.id))
+    left = world.run(job)
+    assert (left.state, left.end_time) == (JobState.RUNNING, None)
+
+
+def test_a_stale_attempt_cannot_publish(world: World) -> None:
+    """A result that comes after another attempt began is thrown away."""
+    job = world.add()
+
+    def overtaken() -> None:
+        world.jobs.update(job.id, lambda j: j.model_copy(update={"fence": j.fence + 1}))
+
+    world.code = "import time; time.sleep(0.8)\n" + TRAINER
+    later(0.4, overtaken)
+    assert world.run(job).state is JobState.RUNNING
+    assert list(catalog.iterate(world.objects, MODELS)) == []
+
+
+def test_a_draining_worker_gives_the_job_back(world: World) -> None:
+    """The job is queued again, for another worker."""
+    world.code = SLEEPER
+    job = world.add()
+    later(0.4, world.worker.draining.set)
+    given = world.run(job)
+    assert (given.state, given.attempt) == (JobState.QUEUED, 1)
+
+
+def test_a_job_left_running_by_a_lost_worker_is_taken_over(world: World) -> None:
+    """A free lease means that its worker is gone: the next one starts attempt two."""
+    job = world.add()
+    world.jobs.update(job.id, lambda j: j.moved_to(JobState.RUNNING, at=NOW, fence=40))
+    done = world.run(job)
+    assert (done.state, done.attempt, done.fence) == (JobState.SUCCEEDED, 2, 41)
