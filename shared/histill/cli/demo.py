@@ -68,11 +68,10 @@ def demo(
 def _print(rows: list[Row]) -> None:
     print_table(
         "held-out images, through the inference service",
-        ("model", "network", "parameters", "size", "Dice", "IoU", "ms/image"),
+        ("model", "parameters", "size", "Dice", "IoU", "ms/image"),
         [
             (
-                row.model.reference,
-                row.model.architecture,
+                row.model.reference.partition("@")[0],
                 f"{row.model.parameters:,}",
                 size(row.onnx_bytes),
                 f"{row.dice:.4f}",

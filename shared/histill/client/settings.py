@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from histill.core.settings import SettingsError
+from histill.core.settings import SettingsError, told
 
 _PREFIX = "HISTILL_CLIENT__"
 
@@ -65,5 +65,7 @@ def load_client(folder: Path | None = None) -> ClientSettings:
         saved = ClientSettings.model_validate_json(path.read_bytes()) if path.exists() else None
         base = saved.model_dump() if saved else {}
         return ClientSettings.model_validate(base | values)
-    except (ValidationError, OSError) as exc:
-        raise SettingsError(f"client settings ({_PREFIX}* or {path}): {exc}") from exc
+    except ValidationError as exc:
+        raise SettingsError(f"{told(exc, prefix=_PREFIX)} (or in {path})") from exc
+    except OSError as exc:
+        raise SettingsError(f"{path} cannot be read: {exc.strerror}") from exc

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import structlog
 from pydantic import ValidationError
 
 from histill.core.errors import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", ModelManifest, DatasetManifest)
 _CHUNK = 1 << 20
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,9 @@ def iterate(store: ObjectStore, shelf: Shelf[M], *, name: str = "") -> Iterator[
                 yield read_manifest(store, shelf, each, version)
             except NotFoundError:
                 continue
+            except CorruptArtifactError as exc:
+                # Asking for this version says so; the list of the others goes on.
+                log.warning("manifest_damaged", why=str(exc))
 
 
 def read_file(

@@ -22,7 +22,7 @@ class JobEvent(BaseModel):
         log: A line of the worker's or trainer's log.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     time: datetime
     id: str = ""

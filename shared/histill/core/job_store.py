@@ -6,9 +6,11 @@ from S3 again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
 from pydantic import ValidationError
 
 from histill.core.errors import (
@@ -16,6 +18,7 @@ from histill.core.errors import (
     CorruptArtifactError,
     FailedPreconditionError,
     NotFoundError,
+    UnavailableError,
 )
 from histill.core.events import JobEvent
 from histill.core.jobs import Job
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
     from histill.core.clock import Clock
     from histill.core.ports import EventLog, JobIndex, ObjectStore
+
+
+log = structlog.get_logger()
 
 
 def job_prefix(job_id: str) -> str:
@@ -58,22 +64,39 @@ class JobStore:
         Raises:
             AlreadyExistsError: The key was used for a job with another spec.
         """
-        if job.request_id:
-            bound = self.index.claim_request(job.request_id, job.id)
-            if bound != job.id:
-                return self._created_before(bound, job)
-        self._save(job)
-        self.events.append(job.id, JobEvent(time=job.create_time, state=job.state))
+        if not job.request_id:
+            return self._store_new(job)
+        bound = self.index.claim_request(job.request_id, job.id)
+        with self.index.lock(bound):
+            try:
+                earlier = self._read(bound)
+            except NotFoundError:
+                # The first call stored nothing, or its job was deleted: this takes its place.
+                return self._store_new(job.model_copy(update={"id": bound}))
+            self._check_same(earlier, job)
+            self.index.save(earlier)  # the first call may have ended before this
+        return earlier
+
+    def _store_new(self, job: Job) -> Job:
+        try:
+            self._save(job)
+            self.events.append(job.id, JobEvent(time=job.create_time, state=job.state))
+        except UnavailableError:
+            # The caller hears that it failed, so no half of it may run later.
+            with suppress(UnavailableError):
+                self.objects.delete(_record_key(job.id))
+            with suppress(UnavailableError):
+                self.index.delete(job.id)
+            raise
         return job
 
-    def _created_before(self, job_id: str, job: Job) -> Job:
-        earlier = self.get(job_id)
+    @staticmethod
+    def _check_same(earlier: Job, job: Job) -> None:
         if (earlier.spec, earlier.priority) != (job.spec, job.priority):
             raise AlreadyExistsError(
                 f"request_id {job.request_id!r} was used for {earlier.name}, which differs; "
                 "use a new request_id for a new job"
             )
-        return earlier
 
     def get(self, job_id: str) -> Job:
         """One job.
@@ -138,11 +161,15 @@ class JobStore:
         count = 0
         for job_id in self.objects.list_folders("jobs/"):
             try:
-                job = self._read(job_id)
+                with self.index.lock(job_id):
+                    job = self._read(job_id)
+                    self.index.save(job)
             except NotFoundError:
                 continue
-            with self.index.lock(job_id):
-                self.index.save(job)
+            except CorruptArtifactError as exc:
+                # One damaged record must not keep all others away.
+                log.warning("job_record_damaged", job=job_id, why=str(exc))
+                continue
             if job.request_id:
                 self.index.claim_request(job.request_id, job.id)
             if not self.events.read(job_id, limit=1):
@@ -154,12 +181,13 @@ class JobStore:
     def _restore_events(self, job: Job) -> None:
         try:
             lines = self.objects.get(_events_key(job.id)).splitlines()
-        except NotFoundError:
+            archived = [JobEvent.model_validate_json(line) for line in lines]
+        except (NotFoundError, ValidationError):
             self.events.append(
                 job.id, JobEvent(time=self.clock(), attempt=job.attempt, state=job.state)
             )
             return
-        self.events.restore(job.id, [JobEvent.model_validate_json(line) for line in lines])
+        self.events.restore(job.id, archived)
 
     def _read(self, job_id: str) -> Job:
         try:

@@ -36,7 +36,7 @@ class LabelKind(StrEnum):
 
 
 class _Manifest(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class ArtifactFile(_Manifest):

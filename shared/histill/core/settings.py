@@ -10,7 +10,7 @@ import difflib
 import os
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from histill.core.errors import HistillError
@@ -129,11 +129,19 @@ def load(settings_type: type[S]) -> S:
     problems = unknown_variables(settings_type, os.environ)
     try:
         settings = settings_type()
-    except ValueError as exc:
-        problems.append(str(exc))
+    except ValidationError as exc:
+        problems.append(told(exc, prefix=PREFIX))
     if problems:
         raise SettingsError("; ".join(problems))
     return settings
+
+
+def told(exc: ValidationError, *, prefix: str) -> str:
+    """What is wrong, by variable, without the values: one of them may be a secret."""
+    return "; ".join(
+        f"{prefix}{'__'.join(str(step) for step in error['loc']).upper()}: {error['msg']}"
+        for error in exc.errors(include_input=False, include_url=False)
+    )
 
 
 def variable_names(settings_type: type[BaseSettings]) -> set[str]:

@@ -41,8 +41,7 @@ def choose_source(data: Path | None, home: Path) -> Source:
     """
     if data is None:
         return Source(write_tissue(home / "tissue"), CLASSES, DESCRIPTION)
-    usable = [data, *sorted(path for path in data.glob("*") if path.is_dir())]
-    usable = [path for path in usable if _is_dataset(path)]
+    usable = [data] if _is_dataset(data) else [path for path in data.iterdir() if _is_dataset(path)]
     if not usable:
         raise InvalidArgumentError.of(
             "--data", f"{data} holds neither images/ and labels/ nor train/ and val/ with both"

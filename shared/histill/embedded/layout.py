@@ -87,9 +87,7 @@ class Secrets(BaseModel):
             try:
                 return cls.model_validate_json(path.read_bytes())
             except (ValidationError, OSError) as exc:
-                raise EmbeddedError(
-                    f"{path} cannot be read ({exc}); remove it to make new keys"
-                ) from exc
+                raise EmbeddedError(f"{path} is damaged; remove it to make new keys") from exc
         made = cls(
             valkey_password=secrets.token_urlsafe(24),
             s3_access_key=secrets.token_hex(10),

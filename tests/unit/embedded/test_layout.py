@@ -1,0 +1,65 @@
+"""Ports and secrets of embedded mode."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from histill.embedded.layout import EmbeddedError, Ports, Secrets
+from histill.embedded.stack import running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_free_ports_differ_and_are_free() -> None:
+    """Every process gets one of its own."""
+    ports = Ports.free()
+    numbers = [port for _, port in ports]
+    assert len(set(numbers)) == len(numbers)
+    assert ports.taken() == {}
+
+
+def test_secrets_are_made_once_and_kept_from_others(tmp_path: Path) -> None:
+    """The second start reads what the first made; only the owner can."""
+    first = Secrets.of(tmp_path)
+    assert Secrets.of(tmp_path) == first
+    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
+    assert first.api_key not in first.api_key_sha256
+
+
+def test_a_broken_secrets_file_says_what_to_do(tmp_path: Path) -> None:
+    """The error names the file and the remedy."""
+    (tmp_path / "secrets.json").write_text("{")
+    with pytest.raises(EmbeddedError, match=r"secrets\.json is damaged; remove it"):
+        Secrets.of(tmp_path)
+
+
+def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
+    """Which process, which port, and how to avoid it."""
+    ports = Ports.free()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", ports.inference))
+        other.listen()
+        with (
+            pytest.raises(EmbeddedError, match=rf"inference {ports.inference}.*--free-ports"),
+            running(tmp_path, ports=ports, say=lambda _: None),
+        ):
+            pytest.fail("it must not start")
+    assert not (tmp_path / "valkey").exists()
+
+
+def test_a_folder_serves_one_system_at_a_time(tmp_path: Path) -> None:
+    """A second start in the same folder is refused with words."""
+    import fcntl
+
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with (
+            pytest.raises(EmbeddedError, match="in use by another histill"),
+            running(tmp_path, ports=Ports.free(), say=lambda _: None),
+        ):
+            pytest.fail("it must not start")
