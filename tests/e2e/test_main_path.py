@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2
 from PIL import Image
 from pydantic import SecretStr
 
@@ -158,16 +159,24 @@ def test_a_queued_job_is_cancelled_at_once(client: Client, dataset: dataset_pb2.
         client.jobs.cancel(client.models.get("teacher").job)
 
 
-def test_a_failed_job_says_why_and_what_helps(client: Client, tmp_path: Path) -> None:
-    """Labels that leave the classes fail with words, a hint and the end of the log."""
+def test_a_failed_job_says_why_and_what_helps(client: Client, stack: Stack, tmp_path: Path) -> None:
+    """Numbered objects under four classes fail with a reason, words, a hint and the log."""
     folder = write_dataset(tmp_path)
     label = folder / "train" / "labels" / "0.png"
-    Image.fromarray(np.full((48, 48), 2, np.uint8)).save(label)
-    dataset = client.datasets.push(folder, name="three", classes=("background", "object", "other"))
-    teacher_job = supervised(dataset.reference, "three-classes", learning_rate=1.0, steps=400)
-    job = client.jobs.wait(client.jobs.submit(teacher_job).name)
-    if job.state == job_pb2.JOB_STATE_FAILED:
-        assert job.error.message
+    Image.fromarray(np.full((48, 48), 9, np.uint8)).save(label)
+    classes = ("background", "one", "two", "three")
+    dataset = client.datasets.push(folder, name="numbered", classes=classes)
+    job = client.jobs.wait(client.jobs.submit(supervised(dataset.reference, "never")).name)
+    assert job.state == job_pb2.JOB_STATE_FAILED
+    info = error_details_pb2.ErrorInfo()
+    assert job.error.details[0].Unpack(info)
+    assert info.reason == "DATASET_INVALID"
+    assert job.error.message
+    assert info.metadata["hint"]
+    assert info.metadata["log_tail"]
+    shown = histill(stack, "jobs", "watch", job.name)
+    assert shown.returncode == 1
+    assert info.metadata["hint"][:20] in shown.stderr.replace("\n", " ")
 
 
 def test_every_bad_field_is_named(client: Client) -> None:
@@ -249,7 +258,8 @@ def test_the_command_line_reaches_the_system(stack: Stack, student: str, tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "tile.mask.png").exists()
-    assert Image.open(tmp_path / "tile.overlay.png").size == (48, 48)
+    with Image.open(tmp_path / "tile.overlay.png") as overlay:
+        assert overlay.size == (48, 48)
 
 
 def test_the_command_lines_exit_codes(stack: Stack, tmp_path: Path) -> None:

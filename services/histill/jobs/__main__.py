@@ -9,4 +9,5 @@ from histill.jobs.settings import JobsSettings
 from histill.rpc.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(JobsSettings, run, process="jobs"))
+    # They wait for S3 and Redis: a few long uploads must not starve health checks.
+    sys.exit(main(JobsSettings, run, process="jobs", threads=64))

@@ -53,6 +53,9 @@ async def run(settings: JobsSettings) -> None:
             except HistillError as exc:
                 log.warning("rebuild_waits", why=str(exc))
                 await asyncio.sleep(_RETRY_S)
+            except Exception:
+                log.exception("rebuild_crashed")
+                await asyncio.sleep(_RETRY_S)
         await reaper.run()
 
     async def ready() -> None:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from histill.core.errors import HistillError, IllegalMoveError, NotFoundError
+from histill.core.errors import (
+    CorruptArtifactError,
+    HistillError,
+    IllegalMoveError,
+    NotFoundError,
+)
 from histill.core.jobs import Job, JobError, JobKind, JobState
 from histill.jobs import measures
 
@@ -54,12 +59,14 @@ class Reaper:
 
     def look(self) -> None:
         """One look at every open job."""
-        if not self.live.lead(self.owner, ttl_s=3 * self.settings.every_s + 5):
-            return
-        if not self.index.is_built():
+        leads = self.live.lead(self.owner, ttl_s=3 * self.settings.every_s + 5)
+        if leads and not self.index.is_built():
             log.info("index_rebuilt", jobs=self.jobs.rebuild())
         jobs, depth = self.index.open_jobs(), self.queue.depth()
+        # By every replica: the gauges of a former leader would stand still for ever.
         _publish(jobs, depth)
+        if not leads:
+            return
         now = time.monotonic()
         present = {(job.id, job.state, job.attempt) for job in jobs}
         self.since = {key: self.since.get(key, now) for key in present}
@@ -74,9 +81,14 @@ class Reaper:
 
     def _take_back(self, job: Job) -> None:
         try:
-            moved = self.jobs.update(job.id, self._lost)
+            moved = self.jobs.update(job.id, lambda now: self._lost(now, seen=job))
         except (IllegalMoveError, NotFoundError):
             return  # it ended or was deleted meanwhile
+        except CorruptArtifactError as exc:
+            log.warning("job_record_damaged", job=job.name, why=str(exc))
+            return  # the other jobs are still looked at
+        if moved.state is JobState.RUNNING or moved.attempt != job.attempt:
+            return  # another worker has it by now
         self.live.clear(job.id)
         log.warning("worker_lost", job=job.name, attempt=job.attempt, now=moved.state)
         if moved.state is JobState.QUEUED:
@@ -84,8 +96,8 @@ class Reaper:
         elif moved.state.final:
             self.jobs.archive_events(job.id)
 
-    def _lost(self, job: Job) -> Job:
-        if job.state is not JobState.RUNNING:
+    def _lost(self, job: Job, *, seen: Job) -> Job:
+        if (job.state, job.attempt) != (seen.state, seen.attempt):
             return job
         if job.cancel_requested:
             return job.moved_to(JobState.CANCELLED, at=self.clock())

@@ -60,7 +60,9 @@ class JobsServicer(rpc.DistillationServiceServicer):
     def _create(self, request: pb.CreateJobRequest) -> Any:
         asked = accepted(request.job, request.request_id, objects=self.objects, clock=self.clock)
         job = self.jobs.create(asked)
-        if job.id == asked.id:
+        if job.state is JobState.QUEUED and not job.attempt:
+            # A repeated request too: the first may have ended before this, and a second
+            # message finds the job leased or ended.
             try:
                 self.queue.submit(job.id, priority=job.priority)
             except QueueUnavailableError as exc:

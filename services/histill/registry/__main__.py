@@ -9,4 +9,5 @@ from histill.registry.settings import RegistrySettings
 from histill.rpc.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(RegistrySettings, run, process="registry"))
+    # They wait for S3 and Redis: a few long uploads must not starve health checks.
+    sys.exit(main(RegistrySettings, run, process="registry", threads=64))

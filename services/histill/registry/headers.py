@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -43,8 +44,13 @@ def model_manifest(
         for name, values in (("mean", header.mean), ("std", header.std))
         if len(values) != header.channels
     ]
-    if any(value <= 0 for value in header.std):
+    if not all(value > 0 for value in header.std):
         wrong.append(FieldViolation("header.std", "must be positive"))
+    for name, numbers in (
+        ("mean", header.mean), ("std", header.std), ("metrics", header.metrics.values())
+    ):  # fmt: skip
+        if not all(map(math.isfinite, numbers)):
+            wrong.append(FieldViolation(f"header.{name}", "must hold finite numbers"))
     if wrong:
         raise InvalidArgumentError(*wrong)
     return _built(
@@ -67,7 +73,7 @@ def _network(text: str) -> NetworkSpec:
         return NetworkSpec.model_validate(json.loads(text or "{}"))
     except ValidationError as exc:
         raise InvalidArgumentError(*violations(exc, "header.network_json")) from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InvalidArgumentError.of("header.network_json", f"is not JSON: {exc}") from exc
 
 

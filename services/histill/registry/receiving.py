@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import shutil
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from histill.registry.settings import UploadPart
 
 MAX_CHUNK_BYTES = 1 << 20
+_NO_ROOM = "the registry has no room to receive this; see HISTILL_UPLOAD__SCRATCH"
+_ROOM_RETRY_S = 60.0
 
 
 def announced_files(
@@ -67,7 +71,23 @@ async def receive(
     Raises:
         InvalidArgumentError: A chunk belongs to another file than is due, or is too large.
         CorruptArtifactError: A file's size or digest differ from those announced.
+        ResourceExhaustedError: The scratch folder has no room.
     """
+    if sum(file.size for file in files) > shutil.disk_usage(folder).free:
+        raise ResourceExhaustedError(_NO_ROOM, retry_after_s=_ROOM_RETRY_S)
+    try:
+        return await _received(chunks, files, folder)
+    except OSError as exc:
+        if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise ResourceExhaustedError(_NO_ROOM, retry_after_s=_ROOM_RETRY_S) from exc
+
+
+async def _received(
+    chunks: AsyncIterator[registry_service_pb2.FileChunk],
+    files: Sequence[ArtifactFile],
+    folder: Path,
+) -> list[Path]:
     for file in files:
         digest, size, path = hashlib.sha256(), 0, folder / file.path
         with path.open("wb") as out:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tarfile
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from PIL import Image, UnidentifiedImageError
 
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 _MEMBER = re.compile(r"(train|val|test)/([A-Za-z0-9_-]{1,120})\.(image|label)\.png")
 _MODES = {1: {"L", "1"}, 3: {"RGB"}, 4: {"RGBA", "CMYK"}}
 _LABEL_MODES = frozenset({"L", "P", "1", "I", "I;16", "I;16B"})
+_MAX_EXTENSION_BYTES = 1 << 16
+
+
+class _Header(tarfile.TarInfo):
+    """Refuses long extension headers, which tarfile would read into memory whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        info = super().frombuf(buf, encoding, errors)
+        if not info.isreg() and info.size > _MAX_EXTENSION_BYTES:
+            raise InvalidArgumentError.of("files", f"{info.name!r} has {info.size} bytes of header")
+        return info
 
 
 def check_shards(
@@ -38,11 +50,14 @@ def check_shards(
     sizes: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
     for shard in shards:
         try:
-            with tarfile.open(shard, "r:") as archive:
+            with tarfile.open(shard, "r:", tarinfo=_Header) as archive:
                 for member in archive:
                     split, name, kind = _named(shard, member)
                     size = _image_size(shard, archive, member, kind, channels, max_pixels)
-                    sizes.setdefault((split, name), {})[kind] = size
+                    pair = sizes.setdefault((split, name), {})
+                    if kind in pair:
+                        raise InvalidArgumentError.of("files", f"{member.name} comes twice")
+                    pair[kind] = size
         except tarfile.TarError as exc:
             raise InvalidArgumentError.of("files", f"{shard.name} is no tar file: {exc}") from exc
     for (split, name), pair in sizes.items():
@@ -61,7 +76,7 @@ def check_shards(
 
 def _named(shard: Path, member: tarfile.TarInfo) -> tuple[str, str, str]:
     match = _MEMBER.fullmatch(member.name)
-    if match is None or not member.isreg():
+    if match is None or not member.isreg() or member.issparse():
         raise InvalidArgumentError.of(
             "files",
             f"{shard.name} holds {member.name!r}; only plain files "
@@ -88,6 +103,8 @@ def _image_size(
             size, mode = image.size, image.mode
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as exc:
         raise InvalidArgumentError.of("files", f"{where} is no PNG: {exc}") from exc
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+        raise InvalidArgumentError.of("files", f"{where} has too many pixels: {exc}") from exc
     if size[0] * size[1] > max_pixels:
         raise InvalidArgumentError.of(
             "files", f"{where} has {size[0]}x{size[1]} pixels; at most {max_pixels} are taken"

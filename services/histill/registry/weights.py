@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_HEADER_BYTES = 100_000_000
+# The product of millions of numbers would keep a core busy for hours.
+_MAX_DIMENSIONS = 16
 _ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
     "BOOL": 1,
@@ -36,7 +38,7 @@ def count_parameters(path: Path, *, field: str) -> int:
     try:
         header, data_bytes = _read_header(path)
         tensors = [_tensor(name, entry) for name, entry in header.items() if name != "__metadata__"]
-    except (ValueError, TypeError, KeyError) as exc:
+    except (ValueError, TypeError, KeyError, RecursionError) as exc:
         raise InvalidArgumentError.of(field, f"{path.name} is no safetensors file: {exc}") from exc
     expected = 0
     for start, end, _ in sorted(tensors):
@@ -66,6 +68,8 @@ def _tensor(name: str, entry: dict[str, Any]) -> tuple[int, int, int]:
     shape, (start, end), dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
     if dtype not in _ITEM_BYTES:
         raise ValueError(f"{name} has the unknown type {dtype}")
+    if len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"{name} has {len(shape)} dimensions")
     if not all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)):
         raise ValueError(f"{name} has a negative or broken shape or offset")
     count = math.prod(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from histill.adapters.celery_app import QUEUE, TASK, broker_priority, make_app
 from histill.core.errors import QueueUnavailableError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from histill.core.settings import RedisSettings
 
 _RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
+# Kombu wraps some errors of redis-py and lets others through.
+_AWAY = (OperationalError, RedisError, OSError)
 
 
 class CeleryJobQueue:
@@ -38,7 +41,7 @@ class CeleryJobQueue:
             self._app.send_task(
                 TASK, [job_id], priority=broker_priority(priority), retry_policy=_RETRY
             )
-        except (OperationalError, OSError) as exc:
+        except _AWAY as exc:
             raise QueueUnavailableError(
                 "Redis does not take jobs; is HISTILL_REDIS__URL right?"
             ) from exc
@@ -48,5 +51,7 @@ class CeleryJobQueue:
         try:
             with self._app.connection_for_read() as connection, connection.channel() as channel:
                 return int(channel._size(QUEUE))  # noqa: SLF001 - sums its lists by priority
-        except (OperationalError, OSError) as exc:
-            raise QueueUnavailableError("Redis does not tell the queue's depth") from exc
+        except _AWAY as exc:
+            raise QueueUnavailableError(
+                "Redis does not tell the queue's depth; is HISTILL_REDIS__URL right?"
+            ) from exc

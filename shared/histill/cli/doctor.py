@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from histill.cli.checks import Check, every_check
 from histill.cli.output import JsonFlag, console, print_json
+from histill.cli.up import Home
 from histill.client.settings import home as default_home
-
-if TYPE_CHECKING:
-    from histill.cli.up import Home
 
 
 def doctor(home: Home = None, json: JsonFlag = False) -> None:

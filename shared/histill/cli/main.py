@@ -11,11 +11,12 @@ import typer
 
 from histill.cli import datasets, demo, doctor, jobs, models, segment, up
 from histill.cli.output import errors
-from histill.core.errors import HistillError, InvalidArgumentError
+from histill.core.errors import HistillError, InvalidArgumentError, UnavailableError
 from histill.core.settings import SettingsError
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     help="Distils heavy medical-image segmentation models into light ones, and serves them.",
 )
@@ -35,6 +36,9 @@ def main() -> None:
     except (InvalidArgumentError, SettingsError) as exc:
         errors.print(f"[red]error[/] {exc}", soft_wrap=True, highlight=False)
         sys.exit(2)
+    except UnavailableError as exc:
+        errors.print(f"[red]error[/] {exc}; histill doctor says more", soft_wrap=True)
+        sys.exit(1)
     except (HistillError, OSError) as exc:
         errors.print(f"[red]error[/] {exc}", soft_wrap=True, highlight=False)
         sys.exit(1)

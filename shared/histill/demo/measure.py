@@ -55,12 +55,17 @@ class Row:
 
 def held_out(pairs: Sequence[tuple[Path, Path]], *, classes: int) -> list[Held]:
     """Reads references; where values are object numbers, every object is class 1."""
-    labels = [np.asarray(Image.open(label)) for _, label in pairs]
+    labels = [_read(label) for _, label in pairs]
     numbered = any(int(label.max()) >= classes for label in labels)
     return [
         Held(image, (label > 0 if numbered else label).astype(np.uint8))
         for (image, _), label in zip(pairs, labels, strict=True)
     ]
+
+
+def _read(path: Path) -> npt.NDArray[Any]:
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def measure(client: Client, reference: str, images: Sequence[Held], *, classes: int) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from histill.core.errors import HistillError
@@ -16,13 +17,20 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=ProcessSettings)
 
 
-def main(settings_type: type[S], run: Callable[[S], Awaitable[None]], *, process: str) -> int:
+def main(
+    settings_type: type[S],
+    run: Callable[[S], Awaitable[None]],
+    *,
+    process: str,
+    threads: int | None = None,
+) -> int:
     """Reads the settings and runs a service to its end.
 
     Args:
         settings_type: What the process reads from ``HISTILL_*``.
         run: Serves until told to stop.
         process: Name for logs and messages.
+        threads: For calls that block; ``None`` takes asyncio's few.
 
     Returns:
         The exit code: 0 after a clean stop, 1 when it could not start.
@@ -30,12 +38,14 @@ def main(settings_type: type[S], run: Callable[[S], Awaitable[None]], *, process
     try:
         settings = load(settings_type)
         configure(settings.log, process=process)
-        asyncio.run(_awaited(run(settings)))
+        asyncio.run(_awaited(run(settings), threads))
     except HistillError as exc:
         sys.stderr.write(f"histill {process}: {exc}\n")
         return 1
     return 0
 
 
-async def _awaited(work: Awaitable[None]) -> None:
+async def _awaited(work: Awaitable[None], threads: int | None) -> None:
+    if threads:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
     await work

@@ -62,6 +62,8 @@ async def serve(settings: ServiceSettings, service: ServiceDescription) -> None:
     )
     service.register(server)
     checks = health.aio.HealthServicer()
+    # It begins with SERVING, which nobody has found out yet.
+    await _set_health(checks, service, ready=False)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflected = (*service.names, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(reflected, server)
@@ -139,13 +141,18 @@ async def _keep_health(checks: health.aio.HealthServicer, service: ServiceDescri
     while True:
         now = await _is_ready(service)
         if now != before:
-            answer = health_pb2.HealthCheckResponse
-            value = answer.SERVING if now else answer.NOT_SERVING
-            for name in ("", *service.names):
-                await checks.set(name, value)
+            await _set_health(checks, service, ready=now)
             log.info("readiness", process=service.process, ready=now)
             before = now
         await asyncio.sleep(READY_EVERY_S if now else READY_EVERY_S / 4)
+
+
+async def _set_health(
+    checks: health.aio.HealthServicer, service: ServiceDescription, *, ready: bool
+) -> None:
+    answer = health_pb2.HealthCheckResponse
+    for name in ("", *service.names):
+        await checks.set(name, answer.SERVING if ready else answer.NOT_SERVING)
 
 
 async def _is_ready(service: ServiceDescription) -> bool:
@@ -154,5 +161,9 @@ async def _is_ready(service: ServiceDescription) -> bool:
             await service.ready()
     except (HistillError, TimeoutError) as exc:
         log.warning("not_ready", process=service.process, why=str(exc) or "no answer in time")
+        return False
+    except Exception:
+        # The watcher outlives whatever a check raises: health must never freeze.
+        log.exception("readiness_check_crashed", process=service.process)
         return False
     return True

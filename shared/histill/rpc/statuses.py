@@ -18,9 +18,15 @@ from histill.core import errors
 from histill.core.errors import FieldViolation, HistillError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from google.protobuf.message import Message
 
 DOMAIN = "histill"
+# A status travels in trailers, which clients refuse beyond 8 KiB.
+_MESSAGE_BYTES = 800
+_DETAIL_BYTES = 400
+_VIOLATIONS_BYTES = 2000
 
 # A class stands for its subclasses that have no row of their own.
 CODES: dict[type[HistillError], grpc.StatusCode] = {
@@ -58,23 +64,38 @@ def code_of(exc: HistillError) -> grpc.StatusCode:
 def to_status(exc: HistillError) -> status_pb2.Status:
     """An error as google.rpc.Status with its details."""
     number: int = code_of(exc).value[0]
-    status = status_pb2.Status(code=number, message=str(exc))
+    status = status_pb2.Status(code=number, message=_cut(str(exc), _MESSAGE_BYTES))
     info = error_details_pb2.ErrorInfo(reason=type(exc).__name__, domain=DOMAIN)
     if isinstance(exc, errors.WorkFailedError):
         info.reason = exc.reason
-        info.metadata["hint"] = exc.hint
+        info.metadata["hint"] = _cut(exc.hint, _DETAIL_BYTES)
     _add(status, info)
     if isinstance(exc, errors.InvalidArgumentError):
-        violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in exc.violations
-        ]
-        _add(status, error_details_pb2.BadRequest(field_violations=violations))
+        _add(status, _bad_request(exc.violations))
     if isinstance(exc, errors.ResourceExhaustedError) and exc.retry_after_s is not None:
         delay = Duration()
         delay.FromMilliseconds(int(1000 * exc.retry_after_s))
         _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
     return status
+
+
+def _bad_request(violations: Sequence[FieldViolation]) -> error_details_pb2.BadRequest:
+    """The violations that fit a trailer, and how many more there are."""
+    bad = error_details_pb2.BadRequest()
+    for done, violation in enumerate(violations):
+        if bad.ByteSize() > _VIOLATIONS_BYTES:
+            bad.field_violations.add(field="*", description=f"{len(violations) - done} more")
+            break
+        bad.field_violations.add(
+            field=_cut(violation.field, _DETAIL_BYTES),
+            description=_cut(violation.description, _DETAIL_BYTES),
+        )
+    return bad
+
+
+def _cut(text: str, limit: int) -> str:
+    data = text.encode()
+    return text if len(data) <= limit else data[:limit].decode(errors="ignore") + "…"
 
 
 def from_rpc_error(exc: grpc.RpcError) -> HistillError:

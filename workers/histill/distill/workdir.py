@@ -24,7 +24,7 @@ from histill.core.specs import MultiTeacherSpec, SupervisedSpec
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class RunOrder(_Message):
