@@ -12,10 +12,16 @@ class ReaperPart(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    every_s: float = Field(2.0, gt=0, description="between two looks")
-    grace_s: float = Field(5.0, ge=0, description="a running job may be without a lease this long")
-    resubmit_s: float = Field(10.0, ge=0, description="a queued job may be without a message")
-    max_attempts: int = Field(3, ge=1, description="then a job whose worker is lost has failed")
+    every_s: float = Field(default=2.0, gt=0, description="between two looks")
+    grace_s: float = Field(
+        default=5.0, ge=0, description="a running job may be without a lease this long"
+    )
+    resubmit_s: float = Field(
+        default=10.0, ge=0, description="a queued job may be without a message"
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="then a job whose worker is lost has failed"
+    )
 
 
 class JobsSettings(ServiceSettings):

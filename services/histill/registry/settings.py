@@ -12,10 +12,10 @@ class UploadPart(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_bytes: int = Field(20 << 30, ge=1, description="all files of an upload together")
-    max_files: int = Field(10_000, ge=1)
-    max_pixels: int = Field(100_000_000, ge=1, description="of one image of a dataset")
-    scratch: str = Field("", description="folder for uploads; empty: the system's")
+    max_bytes: int = Field(default=20 << 30, ge=1, description="all files of an upload together")
+    max_files: int = Field(default=10_000, ge=1)
+    max_pixels: int = Field(default=100_000_000, ge=1, description="of one image of a dataset")
+    scratch: str = Field(default="", description="folder for uploads; empty: the system's")
 
 
 class RegistrySettings(ServiceSettings):

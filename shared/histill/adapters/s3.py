@@ -117,14 +117,14 @@ class S3ObjectStore:
         """Keys that start with ``prefix``, sorted."""
         with self._translated(prefix):
             for found in self._client.list_objects(self._bucket, prefix, recursive=True):
-                yield found.object_name
+                yield str(found.object_name)
 
     def list_folders(self, prefix: str) -> Iterator[str]:
         """Names of the folders right under ``prefix``."""
         with self._translated(prefix):
             for found in self._client.list_objects(self._bucket, prefix):
                 if found.is_dir:
-                    yield found.object_name.removeprefix(prefix).rstrip("/")
+                    yield str(found.object_name).removeprefix(prefix).rstrip("/")
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is no error."""

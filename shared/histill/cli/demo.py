@@ -28,7 +28,7 @@ def demo(
     ),
 ) -> None:
     """Trains three teachers, distils a student, serves it and measures it."""
-    from histill.demo.run import LABELED_IMAGES, choose_source, run
+    from histill.demo.run import choose_source, run
     from histill.embedded.layout import Ports
     from histill.embedded.stack import running
 
@@ -45,7 +45,7 @@ def demo(
         ):
             console.print(f"web page: {stack.client.web}")
             out = home / "overlays"
-            rows = run(
+            outcome = run(
                 client,
                 source,
                 out,
@@ -55,10 +55,10 @@ def demo(
     except KeyboardInterrupt:
         console.print(f"\nstopped; what was done so far is in {home}", soft_wrap=True)
         raise
-    _print(rows)
+    _print(outcome.rows)
     console.print(
-        f"teachers learned from every label; both students from {LABELED_IMAGES} labelled images, "
-        "with the same network, steps and seed",
+        f"teachers learned from the labels of all {outcome.images} images; both students from "
+        f"those of {outcome.labeled_images}, with the same network, steps and seed",
         soft_wrap=True,
     )
     console.print(f"overlays: {out}\neverything else: {home}", soft_wrap=True)

@@ -64,7 +64,7 @@ def pack(folder: Path, out: Path, *, classes: int, channels: int) -> Packed:
         raise InvalidArgumentError.of("channels", f"{channels} channels cannot be packed; 1 or 3")
     pairs = list(_pairs(folder))
     shards: list[Path] = []
-    splits = dict.fromkeys(("train", "val"), 0)
+    splits: dict[str, int] = {"train": 0, "val": 0}
     top = 0
     archive: tarfile.TarFile | None = None
     try:

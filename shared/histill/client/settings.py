@@ -30,7 +30,7 @@ class ClientSettings(BaseModel):
     web: str = "http://127.0.0.1:8080"
     api_key: SecretStr = SecretStr("")
     ca_file: str = ""
-    timeout_s: float = Field(60.0, gt=0)
+    timeout_s: float = Field(default=60.0, gt=0)
 
 
 def home() -> Path:

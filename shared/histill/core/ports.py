@@ -4,6 +4,9 @@
 tests in ``tests/integration`` hold each implementation to these words.
 """
 
+# pyright: reportReturnType=false
+# (a Protocol's methods have words, and no bodies)
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol

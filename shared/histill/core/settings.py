@@ -34,20 +34,20 @@ class _Part(BaseModel):
 class S3Settings(_Part):
     """The object store: any S3 server."""
 
-    endpoint: str = Field("127.0.0.1:9000", description="host:port, without a scheme")
+    endpoint: str = Field(default="127.0.0.1:9000", description="host:port, without a scheme")
     access_key: str = "histill"
     secret_key: SecretStr = SecretStr("")
-    bucket: str = Field("histill", min_length=3, max_length=63)
+    bucket: str = Field(default="histill", min_length=3, max_length=63)
     region: str = "us-east-1"
-    secure: bool = Field(False, description="use TLS")
-    timeout_s: float = Field(10.0, gt=0, description="wait for a connection or a read")
+    secure: bool = Field(default=False, description="use TLS")
+    timeout_s: float = Field(default=10.0, gt=0, description="wait for a connection or a read")
 
 
 class RedisSettings(_Part):
     """Queue, leases, live state and events: any server of the Redis protocol."""
 
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    timeout_s: float = Field(5.0, gt=0, description="wait for a connection or an answer")
+    timeout_s: float = Field(default=5.0, gt=0, description="wait for a connection or an answer")
 
 
 class ApiKey(_Part):
@@ -77,7 +77,7 @@ class TlsSettings(_Part):
 
     certificate: str = ""
     key: str = ""
-    client_ca: str = Field("", description="with it, clients must present a certificate (mTLS)")
+    client_ca: str = Field(default="", description="with it, clients must show a certificate")
 
 
 class LogSettings(_Part):
@@ -91,10 +91,10 @@ class ServerSettings(_Part):
     """A gRPC server."""
 
     host: str = "0.0.0.0"  # noqa: S104 - a server in a container listens to its network
-    port: int = Field(0, ge=0, le=65535, description="0 takes the process's own default")
-    max_message_bytes: int = Field(64 << 20, ge=1 << 20)
-    drain_s: float = Field(20.0, ge=0, description="wait for running calls at SIGTERM")
-    metrics_port: int = Field(0, ge=-1, le=65535, description="0: own default; -1: none")
+    port: int = Field(default=0, ge=0, le=65535, description="0 takes the process's own default")
+    max_message_bytes: int = Field(default=64 << 20, ge=1 << 20)
+    drain_s: float = Field(default=20.0, ge=0, description="wait for running calls at SIGTERM")
+    metrics_port: int = Field(default=0, ge=-1, le=65535, description="0: own default; -1: none")
 
 
 class ProcessSettings(BaseSettings):
@@ -130,7 +130,7 @@ def load(settings_type: type[S]) -> S:
     try:
         settings = settings_type()
     except ValidationError as exc:
-        problems.append(told(exc, prefix=PREFIX))
+        raise SettingsError("; ".join([*problems, told(exc, prefix=PREFIX)])) from exc
     if problems:
         raise SettingsError("; ".join(problems))
     return settings

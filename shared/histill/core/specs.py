@@ -28,8 +28,8 @@ class NetworkSpec(_Spec):
     """A network of the closed registry (``histill.distill.nets``)."""
 
     architecture: Literal["unet", "basic_unet", "attention_unet", "segresnet"] = "unet"
-    width: int = Field(8, ge=4, le=128)
-    depth: int = Field(4, ge=2, le=6)
+    width: int = Field(default=8, ge=4, le=128)
+    depth: int = Field(default=4, ge=2, le=6)
     norm: Literal["batch", "instance"] = "batch"
 
     @property
@@ -41,31 +41,31 @@ class NetworkSpec(_Spec):
 class TrainingSpec(_Spec):
     """How a network is trained."""
 
-    steps: int = Field(300, ge=1, le=1_000_000)
-    batch_size: int = Field(8, ge=1, le=512)
-    crop_size: int = Field(128, ge=16, le=2048)
-    learning_rate: float = Field(3e-3, ge=1e-6, le=1.0)
-    weight_decay: float = Field(1e-4, ge=0.0, le=1.0)
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    steps: int = Field(default=300, ge=1, le=1_000_000)
+    batch_size: int = Field(default=8, ge=1, le=512)
+    crop_size: int = Field(default=128, ge=16, le=2048)
+    learning_rate: float = Field(default=3e-3, ge=1e-6, le=1.0)
+    weight_decay: float = Field(default=1e-4, ge=0.0, le=1.0)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
     augment: bool = True
-    labeled_images: int = Field(0, ge=0, le=1_000_000)
+    labeled_images: int = Field(default=0, ge=0, le=1_000_000)
 
 
 class BoundaryWeighting(_Spec):
     """Weight of each pixel by its distance to the nearest class boundary."""
 
     mode: Literal["none", "distance", "band"] = "distance"
-    beta: float = Field(4.0, ge=0.0, le=100.0)
-    sigma: float = Field(1.5, ge=0.1, le=100.0)
-    radius: float = Field(2.0, ge=0.5, le=100.0)
+    beta: float = Field(default=4.0, ge=0.0, le=100.0)
+    sigma: float = Field(default=1.5, ge=0.1, le=100.0)
+    radius: float = Field(default=2.0, ge=0.5, le=100.0)
 
 
 class TeacherWeighting(_Spec):
     """Weight of each teacher by how well it does."""
 
     grain: Literal["uniform", "image", "pixel"] = "image"
-    temperature: float = Field(0.1, ge=1e-3, le=100.0)
-    min_weight: float = Field(0.05, ge=0.0, le=0.5)
+    temperature: float = Field(default=0.1, ge=1e-3, le=100.0)
+    min_weight: float = Field(default=0.05, ge=0.0, le=0.5)
 
 
 class SupervisedSpec(_Spec):
@@ -88,9 +88,9 @@ class MultiTeacherSpec(_Spec):
     training: TrainingSpec = TrainingSpec()
     boundary: BoundaryWeighting = BoundaryWeighting()
     teacher_weighting: TeacherWeighting = TeacherWeighting()
-    temperature: float = Field(2.0, ge=0.5, le=20.0)
-    supervised_weight: float = Field(1.0, ge=0.0, le=100.0)
-    distillation_weight: float = Field(1.0, ge=0.0, le=100.0)
+    temperature: float = Field(default=2.0, ge=0.5, le=20.0)
+    supervised_weight: float = Field(default=1.0, ge=0.0, le=100.0)
+    distillation_weight: float = Field(default=1.0, ge=0.0, le=100.0)
 
     @property
     def network(self) -> NetworkSpec:

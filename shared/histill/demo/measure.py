@@ -39,7 +39,7 @@ class Row:
     """One model's line in the table.
 
     Attributes:
-        dice: Mean over images and foreground classes, in [0, 1].
+        dice: Over all pixels of the images, mean of the foreground classes, in [0, 1].
         iou: The same of the intersection over union.
         milliseconds: Median over the images, from call to answer, after one warm-up.
         masks: What the service answered, one an image.

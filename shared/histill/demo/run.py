@@ -12,7 +12,8 @@ from histill.core.errors import HistillError, InvalidArgumentError
 from histill.demo import plan
 from histill.demo.measure import Row, held_out, measure
 from histill.demo.panels import write_panel
-from histill.demo.tissue import CLASSES, DESCRIPTION, write_tissue
+from histill.demo.plan import Plan
+from histill.demo.tissue import CLASSES, DESCRIPTION, TRAIN_TILE, write_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from histill.client import Client
 
-LABELED_IMAGES = 8
 PANELS = 4
+_IMAGES_A_LABEL = 24
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class Source:
     folder: Path
     classes: tuple[str, ...]
     description: str
+    crop_size: int = 80
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The table's rows, and how many of the training images the students had labels of."""
+
+    rows: list[Row]
+    labeled_images: int
+    images: int
 
 
 def choose_source(data: Path | None, home: Path) -> Source:
@@ -40,7 +51,7 @@ def choose_source(data: Path | None, home: Path) -> Source:
         InvalidArgumentError: The folder holds no images and labels.
     """
     if data is None:
-        return Source(write_tissue(home / "tissue"), CLASSES, DESCRIPTION)
+        return Source(write_tissue(home / "tissue"), CLASSES, DESCRIPTION, crop_size=TRAIN_TILE)
     usable = [data] if _is_dataset(data) else [path for path in data.iterdir() if _is_dataset(path)]
     if not usable:
         raise InvalidArgumentError.of(
@@ -62,8 +73,8 @@ def run(
     *,
     say: Callable[[str], None],
     follow: Callable[[str, str], job_pb2.Job],
-) -> list[Row]:
-    """Runs the main job and returns the table's rows: teachers, baseline, student.
+) -> Outcome:
+    """Runs the main job; the rows are the teachers, the baseline and the student.
 
     Args:
         client: Of a running system.
@@ -82,28 +93,24 @@ def run(
         f"pushed {dataset.reference}: {dataset.splits['train']} training images, "
         f"{dataset.splits['val']} held out"
     )
-    jobs = {
-        name: client.jobs.submit(spec).name
-        for name, spec in plan.teacher_jobs(dataset.reference).items()
-    }
-    baseline = client.jobs.submit(
-        plan.baseline_job(dataset.reference, labeled_images=LABELED_IMAGES)
-    ).name
+    images = dataset.splits["train"]
+    work = Plan(dataset.reference, source.crop_size, max(2, images // _IMAGES_A_LABEL))
+    jobs = {name: client.jobs.submit(spec).name for name, spec in work.teachers().items()}
+    baseline = client.jobs.submit(work.baseline()).name
     teachers = [_result(follow(job, name)) for name, job in jobs.items()]
-    student = client.jobs.submit(
-        plan.student_job(dataset.reference, teachers, labeled_images=LABELED_IMAGES)
-    ).name
+    student = client.jobs.submit(work.student(teachers)).name
     references = [*teachers, _result(follow(baseline, plan.BASELINE))]
     references.append(_result(follow(student, plan.STUDENT)))
     served = client.models.alias(references[-1], "production")
     say(f"{served.reference} is now {served.name.split('/')[1]}@production")
     say("segmenting the held-out images through the inference service")
-    images = held_out(val_pairs(source.folder), classes=len(source.classes))
+    held_images = held_out(val_pairs(source.folder), classes=len(source.classes))
     rows = [
-        measure(client, reference, images, classes=len(source.classes)) for reference in references
+        measure(client, reference, held_images, classes=len(source.classes))
+        for reference in references
     ]
     out.mkdir(parents=True, exist_ok=True)
-    for index, held in enumerate(images[:PANELS]):
+    for index, held in enumerate(held_images[:PANELS]):
         masks = {
             "image": None,
             "reference": held.reference,
@@ -111,7 +118,7 @@ def run(
             "distilled": rows[-1].masks[index],
         }
         write_panel(out / f"{held.image.stem}.png", held.image, masks)
-    return rows
+    return Outcome(rows, work.labeled_images, images)
 
 
 def _result(job: job_pb2.Job) -> str:

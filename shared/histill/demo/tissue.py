@@ -23,9 +23,8 @@ DESCRIPTION = (
     "scikit-image's immunohistochemistry section; labels by colour deconvolution "
     "(Ruifrok and Johnston 2001) and Otsu's threshold, a classical stand-in for an expert"
 )
-TILE = 128
-_STRIDE = 64
-_VAL_COLUMNS = 128
+TRAIN_TILE = 64
+VAL_TILE = 128
 
 
 def reference_labels(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -54,24 +53,25 @@ def reference_labels(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def write_tissue(folder: Path) -> Path:
     """Writes the tiles as ``train/`` and ``val/`` with ``images/`` and ``labels/`` in each.
 
-    The validation tiles come from the right quarter of the image, which no training
-    tile touches.
+    The validation tiles come from the right quarter of the image, the training tiles
+    from the rest.
     """
     from skimage.data import immunohistochemistry
 
     image: npt.NDArray[np.uint8] = immunohistochemistry()
     labels = reference_labels(image)
-    edge = image.shape[1] - _VAL_COLUMNS
-    for split, columns, step in (
-        ("train", range(0, edge - TILE + 1, _STRIDE), _STRIDE),
-        ("val", range(edge, image.shape[1] - TILE + 1, TILE), TILE),
+    height, width = labels.shape
+    edge = width - VAL_TILE
+    for split, columns, side in (
+        ("train", range(0, edge, TRAIN_TILE), TRAIN_TILE),
+        ("val", range(edge, width, VAL_TILE), VAL_TILE),
     ):
         for kind in ("images", "labels"):
             (folder / split / kind).mkdir(parents=True, exist_ok=True)
-        for top in range(0, image.shape[0] - TILE + 1, step):
+        for top in range(0, height, side):
             for left in columns:
                 name = f"ihc-{top:03d}-{left:03d}.png"
-                tile = np.s_[top : top + TILE, left : left + TILE]
+                tile = np.s_[top : top + side, left : left + side]
                 Image.fromarray(image[tile]).save(folder / split / "images" / name)
                 Image.fromarray(labels[tile]).save(folder / split / "labels" / name)
     return folder

@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from histill.ml.colors import color
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Okabe and Ito's palette (2008), told apart with any colour vision; index 0 is the background.
-COLORS = (
-    (0, 0, 0),
-    (230, 159, 0),
-    (0, 158, 115),
-    (86, 180, 233),
-    (204, 121, 167),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-)
+    import numpy.typing as npt
+
 _FILL = 0.25
+_PALETTE = np.array([color(index) for index in range(256)], np.float32)
 
 
 def draw_overlay(image: Path | bytes, mask: bytes | np.ndarray) -> Image.Image:
@@ -43,8 +37,7 @@ def draw_overlay(image: Path | bytes, mask: bytes | np.ndarray) -> Image.Image:
             classes = np.asarray(opened)
     else:
         classes = mask
-    palette = np.asarray(COLORS, np.float32)
-    tint = palette[(np.maximum(classes.astype(int), 1) - 1) % (len(COLORS) - 1) + 1]
+    tint = _PALETTE[classes]
     inside = (classes > 0)[..., None]
     pixels = np.where(inside, (1 - _FILL) * pixels + _FILL * tint, pixels)
     edge = inside[..., 0] & _differs_from_a_neighbour(classes)
@@ -52,7 +45,10 @@ def draw_overlay(image: Path | bytes, mask: bytes | np.ndarray) -> Image.Image:
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def _differs_from_a_neighbour(classes: np.ndarray) -> np.ndarray:
+def _differs_from_a_neighbour(classes: np.ndarray) -> npt.NDArray[np.bool_]:
     padded = np.pad(classes, 1, mode="edge")
     around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return np.any([neighbour != classes for neighbour in around], axis=0)
+    differs: npt.NDArray[np.bool_] = np.zeros(classes.shape, bool)
+    for neighbour in around:
+        differs |= neighbour != classes
+    return differs

@@ -25,9 +25,9 @@ def test_without_a_folder_it_is_the_tissue_section(tmp_path: Path) -> None:
     tiles = {
         split: sorted((source.folder / split / "images").iterdir()) for split in ("train", "val")
     }
-    assert {split: len(paths) for split, paths in tiles.items()} == {"train": 35, "val": 4}
+    assert {split: len(paths) for split, paths in tiles.items()} == {"train": 48, "val": 4}
     lefts = {split: {int(p.stem.split("-")[2]) for p in paths} for split, paths in tiles.items()}
-    assert max(lefts["train"]) + 128 <= min(lefts["val"])
+    assert max(lefts["train"]) + 64 <= min(lefts["val"])
     values = {v for _, label in val_pairs(source.folder) for v in np.unique(Image.open(label))}
     assert values == {0, 1, 2}
 

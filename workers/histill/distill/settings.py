@@ -12,15 +12,25 @@ class WorkerPart(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    concurrency: int = Field(1, ge=1, le=64, description="jobs at once; one per GPU, or per host")
-    processes: int = Field(1, ge=1, le=64, description="trainer processes a job (torchrun, DDP)")
-    threads: int = Field(0, ge=0, le=512, description="CPU threads a trainer; 0: cores / jobs")
-    scratch: str = Field("", description="folder for work folders; empty: the system's")
-    lease_ttl_s: float = Field(30.0, ge=1.0, description="a lost worker's job is free after this")
-    poll_s: float = Field(0.5, gt=0.0, description="how often cancellation is looked for")
-    stop_grace_s: float = Field(2.0, ge=0.0, description="from SIGTERM to SIGKILL of a trainer")
-    max_attempts: int = Field(3, ge=1, le=100, description="attempts while storage is away")
-    metrics_port: int = Field(9105, ge=-1, le=65535, description="-1: none")
+    concurrency: int = Field(
+        default=1, ge=1, le=64, description="jobs at once; one per GPU, or per host"
+    )
+    processes: int = Field(
+        default=1, ge=1, le=64, description="trainer processes a job (torchrun, DDP)"
+    )
+    threads: int = Field(
+        default=0, ge=0, le=512, description="CPU threads a trainer; 0: cores / jobs"
+    )
+    scratch: str = Field(default="", description="folder for work folders; empty: the system's")
+    lease_ttl_s: float = Field(
+        default=30.0, ge=1.0, description="a lost worker's job is free after this"
+    )
+    poll_s: float = Field(default=0.5, gt=0.0, description="how often cancellation is looked for")
+    stop_grace_s: float = Field(
+        default=2.0, ge=0.0, description="from SIGTERM to SIGKILL of a trainer"
+    )
+    max_attempts: int = Field(default=3, ge=1, le=100, description="attempts while storage is away")
+    metrics_port: int = Field(default=9105, ge=-1, le=65535, description="-1: none")
 
 
 class WorkerSettings(ProcessSettings):

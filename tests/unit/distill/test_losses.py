@@ -1,0 +1,163 @@
+"""The loss terms against plain NumPy formulas and at their limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from torch.nn import functional
+
+from histill.distill.losses import distillation_kl, soft_dice_loss, weighted_cross_entropy
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    """Two images of 4 x 5 pixels, three classes, in double precision."""
+    return torch.randn(
+        2, 3, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    ).requires_grad_()
+
+
+@pytest.fixture
+def target() -> torch.Tensor:
+    """Class maps of both images; the second lacks class 2."""
+    generator = torch.Generator().manual_seed(2)
+    target = torch.randint(0, 3, (2, 4, 5), generator=generator)
+    target[1] = target[1].clamp(max=1)
+    return target
+
+
+@pytest.fixture
+def weight() -> torch.Tensor:
+    """Pixel weights."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.rand(2, 4, 5, generator=generator, dtype=torch.float64) + 0.5
+
+
+@pytest.fixture
+def mixture() -> torch.Tensor:
+    """Teachers' probabilities."""
+    generator = torch.Generator().manual_seed(4)
+    return torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64).softmax(1)
+
+
+def test_cross_entropy_is_the_weighted_mean_of_minus_log_likelihood(
+    logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
+) -> None:
+    """Cross-entropy equals -mean(w * log p[target]) over all pixels."""
+    p = softmax(logits.detach().numpy(), axis=1)
+    of_truth = np.take_along_axis(p, target.numpy()[:, None], axis=1)[:, 0]
+    expected = -(weight.numpy() * np.log(of_truth)).mean()
+    assert weighted_cross_entropy(logits, target, weight=weight).item() == pytest.approx(expected)
+
+
+def test_cross_entropy_counts_labelled_images_only(
+    logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
+) -> None:
+    """With a mask, the mean runs over the labelled images alone."""
+    masked = weighted_cross_entropy(logits, target, weight=weight, mask=torch.tensor([True, False]))
+    alone = weighted_cross_entropy(logits[:1], target[:1], weight=weight[:1])
+    assert masked.item() == pytest.approx(alone.item())
+
+
+def test_soft_dice_is_one_minus_the_mean_over_foreground_classes(
+    logits: torch.Tensor, target: torch.Tensor
+) -> None:
+    """Soft Dice equals its formula, summed over the batch, background left out."""
+    p = softmax(logits.detach().numpy(), axis=1)
+    losses = []
+    for index in (1, 2):
+        truth = target.numpy() == index
+        losses.append(1 - 2 * (p[:, index] * truth).sum() / (p[:, index].sum() + truth.sum()))
+    assert soft_dice_loss(logits, target).item() == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_soft_dice_leaves_absent_classes_out(logits: torch.Tensor, target: torch.Tensor) -> None:
+    """A class that no labelled image holds has no part in the mean."""
+    masked = soft_dice_loss(logits, target, mask=torch.tensor([False, True]))
+    p = softmax(logits.detach().numpy(), axis=1)[1, 1]
+    truth = target.numpy()[1] == 1
+    expected = 1 - 2 * (p * truth).sum() / (p.sum() + truth.sum())
+    assert masked.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_soft_dice_of_an_empty_target_is_zero(logits: torch.Tensor) -> None:
+    """Without foreground there is nothing to overlap with, and no gradient."""
+    loss = soft_dice_loss(logits, torch.zeros(2, 4, 5, dtype=torch.int64))
+    torch.autograd.backward(loss)
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_soft_dice_of_a_sure_and_right_answer_is_near_zero(target: torch.Tensor) -> None:
+    """A perfect prediction costs nothing."""
+    sure = functional.one_hot(target, 3).movedim(-1, 1).double() * 100
+    assert soft_dice_loss(sure, target).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_kl_is_summed_over_classes_and_averaged_over_pixels(
+    logits: torch.Tensor, mixture: torch.Tensor, weight: torch.Tensor
+) -> None:
+    """The distillation term equals tau^2 * mean(w * sum_c p log(p / q))."""
+    p, q = mixture.numpy(), softmax(logits.detach().numpy() / 3, axis=1)
+    expected = 9 * (weight.numpy() * (p * np.log(p / q)).sum(axis=1)).mean()
+    got = distillation_kl(logits, mixture, temperature=3.0, weight=weight)
+    assert got.item() == pytest.approx(expected)
+
+
+def test_kl_with_one_teacher_is_plain_knowledge_distillation(logits: torch.Tensor) -> None:
+    """For a single teacher it is torch's own KL divergence between softened outputs."""
+    teacher = torch.randn_like(logits)
+    got = distillation_kl(logits, (teacher / 2).softmax(1), temperature=2.0)
+    plain = functional.kl_div(
+        (logits / 2).log_softmax(1), (teacher / 2).log_softmax(1), log_target=True, reduction="sum"
+    )
+    assert got.item() == pytest.approx(4 * plain.item() / (2 * 4 * 5))
+
+
+def test_kl_of_equal_distributions_is_zero(logits: torch.Tensor) -> None:
+    """A student that agrees with its teachers has nothing to learn."""
+    got = distillation_kl(logits, (logits / 2).softmax(1).detach(), temperature=2.0)
+    assert got.item() == pytest.approx(0, abs=1e-12)
+
+
+def test_kl_bears_zero_probabilities(logits: torch.Tensor) -> None:
+    """A teacher that is wholly sure turns the term into a cross-entropy."""
+    target = torch.ones(2, 4, 5, dtype=torch.int64)
+    sure = functional.one_hot(target, 3).movedim(-1, 1).double()
+    got = distillation_kl(logits, sure, temperature=1.0)
+    assert got.item() == pytest.approx(functional.cross_entropy(logits, target).item())
+
+
+@pytest.mark.parametrize("term", ["ce", "dice", "kl"])
+def test_terms_without_any_counted_image_are_zero_with_zero_gradient(
+    term: str, logits: torch.Tensor, target: torch.Tensor, mixture: torch.Tensor
+) -> None:
+    """When no image counts, the term is 0 and still part of the graph."""
+    nobody = torch.zeros(2, dtype=torch.bool)
+    loss = {
+        "ce": lambda: weighted_cross_entropy(logits, target, mask=nobody),
+        "dice": lambda: soft_dice_loss(logits, target, mask=nobody),
+        "kl": lambda: distillation_kl(logits, mixture, temperature=2.0, mask=nobody),
+    }[term]()
+    torch.autograd.backward(loss)
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_gradients_are_right(
+    logits: torch.Tensor, target: torch.Tensor, mixture: torch.Tensor, weight: torch.Tensor
+) -> None:
+    """Analytic gradients of every term agree with finite differences."""
+    mask = torch.tensor([True, False])
+    assert torch.autograd.gradcheck(
+        lambda x: (
+            weighted_cross_entropy(x, target, weight=weight, mask=mask),
+            soft_dice_loss(x, target, mask=mask),
+            distillation_kl(x, mixture, temperature=2.0, weight=weight),
+        ),
+        (logits,),
+    )

@@ -1,0 +1,62 @@
+"""The closed registry of networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import nn
+
+from histill.core.specs import NetworkSpec
+from histill.distill.nets import build_network, count_parameters
+
+if TYPE_CHECKING:
+    from typing import Any
+
+ARCHITECTURES = ["unet", "basic_unet", "attention_unet", "segresnet"]
+
+
+def spec(**fields: Any) -> NetworkSpec:
+    """A small network's spec."""
+    return NetworkSpec.model_validate({"width": 4, "depth": 3} | fields)
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_network_keeps_the_size_of_its_input(
+    architecture: str, norm: str, depth: int
+) -> None:
+    """Sides that are multiples of the stride give logits of the same sides."""
+    network = spec(architecture=architecture, norm=norm, depth=depth)
+    net = build_network(network, channels=2, classes=3)
+    image = torch.zeros(2, 2, 2 * network.stride, 3 * network.stride)
+    assert net(image).shape == (2, 3, *image.shape[2:])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_instance_norm_leaves_no_batch_norm(architecture: str) -> None:
+    """With norm "instance" no layer keeps statistics of a batch."""
+    net = build_network(spec(architecture=architecture, norm="instance"), channels=1, classes=2)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_width_and_depth_add_parameters(architecture: str) -> None:
+    """Wider and deeper networks of each family are larger."""
+    small, wide, deep = (
+        count_parameters(build_network(spec(architecture=architecture, **f), channels=1, classes=2))
+        for f in ({}, {"width": 8}, {"depth": 4})
+    )
+    assert small < wide
+    assert small < deep
+
+
+def test_equal_seeds_give_equal_weights() -> None:
+    """Fresh weights come from torch's global generator alone."""
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        nets.append(build_network(spec(), channels=1, classes=2).state_dict())
+    assert all(torch.equal(nets[0][k], nets[1][k]) for k in nets[0])

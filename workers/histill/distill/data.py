@@ -1,0 +1,191 @@
+"""Training images with all that is computed once per image, and random crops of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+# Where there are labelled and unlabelled images, at least this share of a batch is
+# labelled: with few labels the supervised term would else be too noisy.
+_LABELED_SHARE = 0.5
+_CONTRAST = 0.15  # gain in [1 - this, 1 + this]
+_BRIGHTNESS = 0.08  # offset in [-this, this] of the full range
+_QUARTER_TURNS = 4
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """One image and its planes, all of its size, so that one crop fits them all.
+
+    Attributes:
+        image: uint8 [H, W, C].
+        target: Class map, uint8 [H, W]; zeros when unlabelled.
+        labeled: Whether ``target`` holds labels.
+        weight: Boundary weight, float16 [H, W].
+        mixture: The teachers' weighted mean probabilities at the distillation
+            temperature, float16 [classes, H, W]; ``None`` without teachers, or when
+            none gave a usable answer.
+        teacher_weights: Mean weight of each teacher on this image, float32 [K].
+    """
+
+    image: npt.NDArray[np.uint8]
+    target: npt.NDArray[np.uint8]
+    labeled: bool
+    weight: npt.NDArray[np.float16]
+    mixture: npt.NDArray[np.float16] | None
+    teacher_weights: npt.NDArray[np.float32]
+
+
+class Batch(NamedTuple):
+    """Crops of one optimiser step.
+
+    Attributes:
+        image: float32 [B, C, S, S], in units of a byte (0 to 255, or a little beyond
+            after augmentation).
+        target: int64 [B, S, S].
+        labeled: bool [B].
+        weight: float32 [B, S, S].
+        mixture: float32 [B, classes, S, S]; no classes at all without teachers.
+        distilled: bool [B], where ``mixture`` is meant.
+        teacher_weights: float32 [B, K].
+    """
+
+    image: npt.NDArray[np.float32]
+    target: npt.NDArray[np.int64]
+    labeled: npt.NDArray[np.bool_]
+    weight: npt.NDArray[np.float32]
+    mixture: npt.NDArray[np.float32]
+    distilled: npt.NDArray[np.bool_]
+    teacher_weights: npt.NDArray[np.float32]
+
+
+class _View(NamedTuple):
+    top: int
+    left: int
+    flip: bool
+    turns: int
+
+
+class CropSampler:
+    """Batches of random square crops, a pure function of seed, rank and step.
+
+    Being stateless it resumes anywhere. Each image is visited once before any is
+    visited twice, among the labelled and the unlabelled each.
+
+    Args:
+        images: Training images; those smaller than a crop are padded by reflection.
+        classes: Number of classes.
+        crop_size: Side of a crop in pixels.
+        batch_size: Crops a step, in this process.
+        seed: Of all draws.
+        augment: Flip, turn, and vary brightness and contrast.
+        rank: Number of this process; each draws its own crops.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[TrainingImage],
+        *,
+        classes: int,
+        crop_size: int,
+        batch_size: int,
+        seed: int,
+        augment: bool,
+        rank: int = 0,
+    ) -> None:
+        self._images = [_padded(image, crop_size) for image in images]
+        self._classes = classes if any(i.mixture is not None for i in images) else 0
+        self._size = crop_size
+        self._seed = (seed, rank)
+        self._augment = augment
+        labeled = [i for i, image in enumerate(images) if image.labeled]
+        unlabeled = [i for i, image in enumerate(images) if not image.labeled]
+        share = max(_LABELED_SHARE, len(labeled) / len(images)) if labeled else 0.0
+        self._pools = (labeled, unlabeled)
+        self._batch_size = batch_size
+        self._labeled_quota = batch_size * share if unlabeled else float(batch_size)
+
+    def batch(self, step: int) -> Batch:
+        """The crops of a step, numbered from 0."""
+        rng = np.random.default_rng([*self._seed, 1, step])
+        crops = [self._crop(self._images[i], rng) for i in self._indices(step)]
+        columns = list(zip(*crops, strict=True))
+        return Batch(*(np.stack(column) for column in columns))
+
+    def _indices(self, step: int) -> list[int]:
+        chosen: list[int] = []
+        # Labelled crops drawn before this step and after it: whole numbers, so that the
+        # share holds over steps even where a batch is too small to be divided.
+        labeled = (int(step * self._labeled_quota), int((step + 1) * self._labeled_quota))
+        unlabeled = (
+            step * self._batch_size - labeled[0],
+            (step + 1) * self._batch_size - labeled[1],
+        )
+        for stream, (pool, span) in enumerate(zip(self._pools, (labeled, unlabeled), strict=True)):
+            for position in range(*span):
+                epoch, offset = divmod(position, len(pool))
+                order = np.random.default_rng([*self._seed, 2 + stream, epoch])
+                chosen.append(pool[order.permutation(len(pool))[offset]])
+        return chosen
+
+    def _crop(self, image: TrainingImage, rng: np.random.Generator) -> Batch:
+        height, width = image.target.shape
+        view = _View(
+            top=int(rng.integers(height - self._size + 1)),
+            left=int(rng.integers(width - self._size + 1)),
+            flip=self._augment and bool(rng.integers(2)),
+            turns=int(rng.integers(_QUARTER_TURNS)) if self._augment else 0,
+        )
+        pixels = self._seen(image.image, view).astype(np.float32)
+        if self._augment:
+            gain = rng.uniform(1 - _CONTRAST, 1 + _CONTRAST)
+            offset = rng.uniform(-_BRIGHTNESS, _BRIGHTNESS) * 255
+            pixels = (pixels * gain + offset).astype(np.float32)
+        if image.mixture is None:
+            mixture = np.zeros((self._classes, self._size, self._size), dtype=np.float32)
+        else:
+            seen = self._seen(image.mixture.transpose(1, 2, 0), view)
+            mixture = seen.transpose(2, 0, 1).astype(np.float32)
+        return Batch(
+            image=pixels.transpose(2, 0, 1),
+            target=self._seen(image.target, view).astype(np.int64),
+            labeled=np.asarray(image.labeled),
+            weight=self._seen(image.weight, view).astype(np.float32),
+            mixture=mixture,
+            distilled=np.asarray(image.mixture is not None),
+            teacher_weights=image.teacher_weights,
+        )
+
+    def _seen(self, plane: npt.NDArray[Any], view: _View) -> npt.NDArray[Any]:
+        """A plane [H, W, ...] under one crop, flip and turn."""
+        crop = plane[view.top : view.top + self._size, view.left : view.left + self._size]
+        return np.rot90(crop[:, ::-1] if view.flip else crop, view.turns)
+
+
+def pad_to(plane: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """A plane [H, W, ...] padded below and to the right by reflection."""
+    missing = [(0, max(0, height - plane.shape[0])), (0, max(0, width - plane.shape[1]))]
+    if not any(after for _, after in missing):
+        return plane
+    return np.pad(plane, missing + [(0, 0)] * (plane.ndim - 2), mode="reflect")
+
+
+def _padded(image: TrainingImage, size: int) -> TrainingImage:
+    mixture = image.mixture
+    if mixture is not None:
+        mixture = pad_to(mixture.transpose(1, 2, 0), size, size).transpose(2, 0, 1)
+    return TrainingImage(
+        image=pad_to(image.image, size, size),
+        target=pad_to(image.target, size, size),
+        labeled=image.labeled,
+        weight=pad_to(image.weight, size, size),
+        mixture=mixture,
+        teacher_weights=image.teacher_weights,
+    )

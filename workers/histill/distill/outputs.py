@@ -1,0 +1,118 @@
+"""What a run leaves behind: the result's facts and the files in ``result/``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safetensors.torch import save_file
+
+from histill.core.manifests import CARD, ONNX, WEIGHTS, ModelRole
+from histill.core.specs import MultiTeacherSpec
+from histill.distill.card import model_card
+from histill.distill.export import export_onnx
+from histill.distill.nets import count_parameters
+from histill.distill.report import render_report
+from histill.distill.workdir import RunResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from histill.distill.dataset import Dataset
+    from histill.distill.evaluate import Evaluation
+    from histill.distill.loop import History
+    from histill.distill.predict import Normalized
+    from histill.distill.workdir import RunOrder
+
+REPORT = "report.html"
+_EXPORT_SAMPLES = 1  # real images on which the export is compared
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trained network and how it came about.
+
+    Attributes:
+        net: Trained.
+        history: Its curves.
+        evaluation: Its scores and masks on the validation images.
+        seconds: From the first teacher's prediction to the last score.
+        restarts: After dead starts.
+        place: The device and the number of processes, in words.
+    """
+
+    net: Normalized
+    history: History
+    evaluation: Evaluation
+    seconds: float
+    restarts: int
+    place: str
+
+
+def describe(order: RunOrder, dataset: Dataset, outcome: Outcome) -> RunResult:
+    """What ``result.json`` says."""
+    scores = outcome.evaluation.scores
+    measured = {
+        "dice": scores.dice,
+        "iou": scores.iou,
+        "nsd2": scores.nsd2,
+        "loss": outcome.history.terms["loss"][-1],
+        "training_seconds": outcome.seconds,
+    }
+    distilled = isinstance(order.spec, MultiTeacherSpec)
+    return RunResult(
+        role=ModelRole.STUDENT if distilled else ModelRole.TEACHER,
+        channels=order.dataset.channels,
+        classes=order.dataset.classes,
+        normalization=dataset.normalization,
+        parameters=count_parameters(outcome.net.net),
+        # A measure is NaN when no validation image has foreground; JSON has no NaN.
+        metrics={name: value for name, value in measured.items() if math.isfinite(value)},
+    )
+
+
+def write_files(
+    folder: Path, order: RunOrder, dataset: Dataset, outcome: Outcome, result: RunResult
+) -> None:
+    """Writes weights, ONNX, card and report.
+
+    Args:
+        folder: Made when missing.
+        order: What was asked for.
+        dataset: What it was trained and measured on.
+        outcome: The network, moved to the CPU and into eval mode.
+        result: What ``result.json`` will say.
+
+    Raises:
+        WorkFailedError: EXPORT_MISMATCH.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    net = outcome.net.cpu().eval()
+    save_file({k: v.contiguous() for k, v in net.net.state_dict().items()}, folder / WEIGHTS)
+    export_onnx(
+        net,
+        folder / ONNX,
+        channels=result.channels,
+        stride=order.spec.network.stride,
+        classes=result.classes,
+        samples=[example.image for example in dataset.validation[:_EXPORT_SAMPLES]],
+    )
+    labeled = sum(example.target is not None for example in dataset.training)
+    unlabeled = len(dataset.training) - labeled if order.teachers else 0
+    card = model_card(order, result, labeled=labeled, unlabeled=unlabeled)
+    (folder / CARD).write_text(card)
+    report = render_report(
+        order,
+        result,
+        history=outcome.history,
+        evaluation=outcome.evaluation,
+        validation=dataset.validation,
+        facts={
+            "training images with labels": labeled,
+            "training images without": unlabeled,
+            "restarts after a dead start": outcome.restarts,
+            "trained on": outcome.place,
+        },
+    )
+    (folder / REPORT).write_text(report)

@@ -1,0 +1,73 @@
+"""The training subprocess: ``python -m histill.distill.trainer WORKDIR``, or by torchrun.
+
+It reads a work folder and writes into it; it has no credentials and opens no socket of
+ours. Events go to stdout as JSON lines, the log to stderr. It installs no handler for
+SIGTERM: the default ends it at once, and without ``result.json`` nothing counts as made.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import structlog
+
+from histill.distill.dataset import load_dataset
+from histill.distill.progress import Reporter, configure_logging
+from histill.distill.reasons import INTERNAL, OUT_OF_MEMORY, trainer_error
+from histill.distill.workdir import Workdir
+
+log = structlog.get_logger()
+
+
+def train(workdir: Workdir) -> None:
+    """Carries out the order in a work folder.
+
+    Raises:
+        WorkFailedError: With its reason and a hint.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    order = workdir.read_order()
+    reporter = Reporter(sys.stdout if first else None)
+    stage = "teachers" if order.teachers else "training"
+    reporter.report(stage, steps=order.spec.training.steps, force=True)
+    # Data first: a bad dataset is told before seconds go into importing torch.
+    dataset = load_dataset(workdir, order)
+    from histill.distill.devices import joined
+    from histill.distill.run import Run
+
+    with joined() as place:
+        result = Run(workdir, order, dataset, place, reporter).execute()
+    if result is not None:
+        workdir.write_result(result)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the trainer; the exit code is 0, 1 when the work failed, 2 for wrong usage."""
+    configure_logging()
+    # Before torch is imported: threads that spin while they wait for one another cost
+    # several times the time as soon as another process wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if len(arguments) != 1 or not (Path(arguments[0]) / "run.json").is_file():
+        log.error("usage", text="python -m histill.distill.trainer WORKDIR (with a run.json)")
+        return 2
+    workdir = Workdir(Path(arguments[0]))
+    try:
+        train(workdir)
+    except Exception as exc:
+        # Whatever it is, the supervisor must learn it.
+        error = trainer_error(exc)
+        if os.environ.get("RANK", "0") == "0":
+            workdir.write_error(error)
+        traceback = error.reason in {INTERNAL, OUT_OF_MEMORY}
+        log.log(
+            logging.ERROR, error.reason, message=error.message, hint=error.hint, exc_info=traceback
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
