@@ -22,17 +22,25 @@ if TYPE_CHECKING:
     from histill.client import Client
 
 PANELS = 4
-_IMAGES_A_LABEL = 24
 
 
 @dataclass(frozen=True)
 class Source:
-    """The demo's data: a folder, what its labels mean, and where it comes from."""
+    """The demo's data.
+
+    Attributes:
+        folder: Images and labels.
+        classes: What the label values mean.
+        description: Where it comes from, and how its labels were made.
+        crop_size: Side of the training crops, in pixels.
+        images_a_label: Of how many training images both students get one label.
+    """
 
     folder: Path
     classes: tuple[str, ...]
     description: str
     crop_size: int = 80
+    images_a_label: int = 24
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,13 @@ def choose_source(data: Path | None, home: Path) -> Source:
         InvalidArgumentError: The folder holds no images and labels.
     """
     if data is None:
-        return Source(write_tissue(home / "tissue"), CLASSES, DESCRIPTION, crop_size=TRAIN_TILE)
+        return Source(
+            write_tissue(home / "tissue"),
+            CLASSES,
+            DESCRIPTION,
+            crop_size=TRAIN_TILE,
+            images_a_label=12,
+        )
     usable = [data] if _is_dataset(data) else [path for path in data.iterdir() if _is_dataset(path)]
     if not usable:
         raise InvalidArgumentError.of(
@@ -94,7 +108,7 @@ def run(
         f"{dataset.splits['val']} held out"
     )
     images = dataset.splits["train"]
-    work = Plan(dataset.reference, source.crop_size, max(2, images // _IMAGES_A_LABEL))
+    work = Plan(dataset.reference, source.crop_size, max(2, images // source.images_a_label))
     jobs = {name: client.jobs.submit(spec).name for name, spec in work.teachers().items()}
     baseline = client.jobs.submit(work.baseline()).name
     teachers = [_result(follow(job, name)) for name, job in jobs.items()]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over images and then over foreground classes, each in [0, 1].
+    """Measures over all pixels of all images, mean over foreground classes, in [0, 1].
 
     Attributes:
         dice: Dice coefficient.
@@ -61,51 +61,60 @@ def surface_dice(prediction: Mask, truth: Mask, *, tolerance: float) -> float:
 
     Source: Nikolov et al., https://arxiv.org/abs/1809.04430.
     """
+    near, total = _surface_counts(prediction, truth, tolerance)
+    return near / total if total else float("nan")
+
+
+def _surface_counts(prediction: Mask, truth: Mask, tolerance: float) -> tuple[int, int]:
     ours, theirs = surface(prediction), surface(truth)
     total = int(ours.sum()) + int(theirs.sum())
-    if total == 0:
-        return float("nan")
     if not ours.any() or not theirs.any():
-        return 0.0
+        return 0, total
     near = int((distance_transform_edt(~theirs)[ours] <= tolerance).sum())
     near += int((distance_transform_edt(~ours)[theirs] <= tolerance).sum())
-    return near / total
+    return near, total
 
 
 def score_image(
     prediction: npt.NDArray[Any], truth: npt.NDArray[Any], *, classes: int, surfaces: bool = True
-) -> npt.NDArray[np.float64]:
-    """Dice, IoU and surface Dice at 2 pixels of each foreground class.
+) -> npt.NDArray[np.int64]:
+    """Counts that Dice, IoU and surface Dice at 2 pixels of each foreground class come from.
 
     Args:
         prediction: Class map [H, W].
         truth: Class map [H, W].
         classes: Number of classes, with the background.
-        surfaces: Whether to compute the surface Dice, which costs the most.
+        surfaces: Whether to count for the surface Dice, which costs the most.
 
     Returns:
-        float64 [classes - 1, 3]; NaN where a class is in neither map.
+        int64 [classes - 1, 3, 2]: numerator and denominator of each measure.
     """
     rows = []
     for index in range(1, classes):
         ours, theirs = prediction == index, truth == index
-        nsd = surface_dice(ours, theirs, tolerance=2.0) if surfaces else float("nan")
-        rows.append((dice(ours, theirs), iou(ours, theirs), nsd))
-    return np.array(rows)
+        common, size = int((ours & theirs).sum()), int(ours.sum()) + int(theirs.sum())
+        near = _surface_counts(ours, theirs, 2.0) if surfaces else (0, 0)
+        rows.append(((2 * common, size), (common, size - common), near))
+    return np.array(rows, dtype=np.int64)
 
 
-def summarize(scores: Iterable[npt.NDArray[np.float64]]) -> Scores:
-    """Means of ``score_image`` over images, then over classes, leaving NaN out.
+def summarize(counts: Iterable[npt.NDArray[np.int64]]) -> Scores:
+    """Measures of each class over all images together, then the mean over classes.
 
-    A class that is nowhere is left out; when all are, every measure is NaN.
+    Pooling keeps what a mean over images would lose or blow up: objects found where an
+    image has none of their class count by their size, and so do those that are missed.
+
+    Args:
+        counts: Of ``score_image``, one for each image; at least one.
+
+    Returns:
+        The measures; one is NaN when no class occurs anywhere.
     """
-    stacked = np.stack(list(scores))
-    counted = ~np.isnan(stacked)
-    images = counted.sum(axis=0)
-    sums = np.where(counted, stacked, 0).sum(axis=0)
-    means = np.where(images > 0, sums / np.maximum(images, 1), np.nan)
-    known = ~np.isnan(means)
+    total = np.sum(list(counts), axis=0)
+    numerators, denominators = total[..., 0], total[..., 1]
+    known = denominators > 0
+    ratios = np.where(known, numerators / np.maximum(denominators, 1), 0)
     number = known.sum(axis=0)
-    totals = np.where(known, means, 0).sum(axis=0)
-    values = [float(t / n) if n else float("nan") for t, n in zip(totals, number, strict=True)]
+    sums = ratios.sum(axis=0)
+    values = [float(s / n) if n else float("nan") for s, n in zip(sums, number, strict=True)]
     return Scores(*values)

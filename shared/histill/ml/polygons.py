@@ -6,13 +6,15 @@ polygon's area is its number of pixels and filling it gives the pixels back.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from histill.ml import components
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,14 +44,15 @@ def trace(inside: Bools) -> list[list[Part]]:
         For each object its 4-connected parts, which meet at corners only. Every ring
         is simple: it meets itself nowhere.
     """
-    labels, number = label(inside)
+    labels, number = components.parts(inside, corners=False)
     if not number:
         return []
     corners = _corners(inside)
     parts = [Part() for _ in range(number)]
     for walked in _walk(corners):
-        for ring in _split(walked):
-            owner = parts[int(labels[_pixel_beside(ring, inside)]) - 1]
+        pixel, ring_on_right = _beside(walked, inside)
+        owner = parts[int(labels[pixel]) - 1]
+        for ring in _split(ring_on_right):
             if _area(ring) > 0:
                 owner.outline = ring
             else:
@@ -96,7 +99,6 @@ def _corners(inside: Bools) -> _Corners:
     second = np.zeros(len(x), np.int64)
     second[len(doubled) :] = 1
     lower = np.where(rising[y, x], 1 - second, second)
-    lower[: len(doubled)][~doubled] = 0
     return _Corners(
         x, y, _partners(np.lexsort((second, x, y))), _partners(np.lexsort((lower, y, x)))
     )
@@ -128,35 +130,36 @@ def _walk(corners: _Corners) -> list[Ring]:
     return rings
 
 
+def _beside(ring: Ring, inside: Bools) -> tuple[tuple[int, int], Ring]:
+    """A pixel of the object at the ring's first edge, and the ring with it on the right."""
+    (x0, y), (x1, _) = ring[:2]
+    column = min(x0, x1)
+    above = y > 0 and bool(inside[y - 1, column])
+    rightwards = x1 > x0
+    directed = ring if rightwards != above else ring[::-1]
+    return (y - 1 if above else y, column), directed
+
+
 def _split(ring: Ring) -> list[Ring]:
     """Cuts a ring that meets itself at a vertex into simple rings."""
-    if len(set(ring)) == len(ring) - 1:
-        return [ring]
     rings: list[Ring] = []
-    open_path: Ring = []
+    path: Ring = []
+    at: dict[tuple[int, int], int] = {}
     for point in ring:
-        if point in open_path:
-            start = open_path.index(point)
-            rings.append([*open_path[start:], point])
-            del open_path[start + 1 :]
+        if point in at:
+            rings.append([*path[at[point] :], point])
+            for left in path[at[point] + 1 :]:
+                del at[left]
+            del path[at[point] + 1 :]
         else:
-            open_path.append(point)
+            at[point] = len(path)
+            path.append(point)
     return rings
 
 
 def _area(ring: Ring) -> int:
-    """Signed area, times two; its sign is set by ``_oriented``."""
-    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, ring[1:], strict=False))
-
-
-def _pixel_beside(ring: Ring, inside: Bools) -> tuple[int, int]:
-    """A pixel of the object beside the ring's first horizontal edge."""
-    (x0, y0), (x1, y1) = next(
-        (a, b) for a, b in zip(ring, ring[1:], strict=False) if a[1] == b[1]
-    )
-    column = min(x0, x1)
-    above = y0 > 0 and bool(inside[y0 - 1, column])
-    return (y1 - 1 if above else y1), column
+    """Twice the signed area: positive with the object inside, negative around a hole."""
+    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in itertools.pairwise(ring))
 
 
 def _objects(labels: npt.NDArray[np.int32], number: int) -> npt.NDArray[np.int32]:

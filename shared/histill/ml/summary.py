@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import label
+
+from histill.ml import components
 
 if TYPE_CHECKING:
     from histill.ml.tiling import ClassMap
 
-_EIGHT_CONNECTED = np.ones((3, 3), bool)
 _BAND_ROWS = 256
 
 
@@ -75,8 +75,7 @@ def summarize(
 
 
 def _objects(found: ClassMap, index: int) -> int:
-    _, number = label(found.mask == index, structure=_EIGHT_CONNECTED)
-    return int(number)
+    return components.parts(found.mask == index, corners=True)[1]
 
 
 def _share(total: float, count: int) -> float:

@@ -42,17 +42,20 @@ class Tile:
     column: int
 
 
-def pad(pixels: Pixels, *, multiple: int) -> Pixels:
+def pad(batch: Pixels, *, multiple: int) -> Pixels:
     """Pads below and to the right by reflection.
 
     Args:
-        pixels: uint8 [H, W, C] with sides of at least 1.
+        batch: uint8 [N, H, W, C] with sides of at least 1.
         multiple: Both sides become multiples of it.
+
+    Returns:
+        Contiguous, as runtimes want it.
     """
-    below, right = (-side % multiple for side in pixels.shape[:2])
+    below, right = (-side % multiple for side in batch.shape[1:3])
     if not below and not right:
-        return pixels
-    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect")
+        return np.ascontiguousarray(batch)
+    return np.pad(batch, ((0, 0), (0, below), (0, right), (0, 0)), mode="reflect")
 
 
 class Canvas:
@@ -87,9 +90,13 @@ class Canvas:
 
     def cut(self, tile: Tile) -> Pixels:
         """The pixels of a tile, uint8 [1, h, w, C], reflected beyond the image's edge."""
-        rows = _reflected(tile.row, self._rows.size, self._height)
-        columns = _reflected(tile.column, self._columns.size, self._width)
-        cut = self._pixels[rows[:, None], columns[None, :]]
+        below, right = tile.row + self._rows.size, tile.column + self._columns.size
+        if below <= self._height and right <= self._width:
+            cut = self._pixels[tile.row : below, tile.column : right]
+        else:
+            rows = _reflected(tile.row, self._rows.size, self._height)
+            columns = _reflected(tile.column, self._columns.size, self._width)
+            cut = self._pixels[rows[:, None], columns[None, :]]
         return np.ascontiguousarray(cut.transpose(1, 0, 2) if self._turned else cut)[None]
 
     def add(self, tile: Tile, probabilities: Floats) -> None:

@@ -32,7 +32,9 @@ class _MaskFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MaskFormat
     MASK_FORMAT_GEOJSON: _MaskFormat.ValueType  # 2
     """GeoJSON FeatureCollection of polygons in pixels, as QuPath imports."""
     MASK_FORMAT_RLE: _MaskFormat.ValueType  # 3
-    """JSON list of COCO run-length encodings, one per class."""
+    """JSON list of COCO annotations with compressed run lengths, one per class but
+    the background.
+    """
     MASK_FORMAT_DICOM_SEG: _MaskFormat.ValueType  # 4
     """DICOM Segmentation object; the image must be DICOM."""
     MASK_FORMAT_RAW: _MaskFormat.ValueType  # 5
@@ -48,7 +50,9 @@ MASK_FORMAT_PNG: MaskFormat.ValueType  # 1
 MASK_FORMAT_GEOJSON: MaskFormat.ValueType  # 2
 """GeoJSON FeatureCollection of polygons in pixels, as QuPath imports."""
 MASK_FORMAT_RLE: MaskFormat.ValueType  # 3
-"""JSON list of COCO run-length encodings, one per class."""
+"""JSON list of COCO annotations with compressed run lengths, one per class but
+the background.
+"""
 MASK_FORMAT_DICOM_SEG: MaskFormat.ValueType  # 4
 """DICOM Segmentation object; the image must be DICOM."""
 MASK_FORMAT_RAW: MaskFormat.ValueType  # 5

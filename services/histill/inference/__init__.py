@@ -1,0 +1,1 @@
+"""The inference service: images in, masks out, by students in ONNX Runtime."""

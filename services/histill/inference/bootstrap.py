@@ -1,0 +1,104 @@
+"""Puts the inference service together: the only place that constructs its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from histill.adapters.s3 import S3ObjectStore
+from histill.api.inference.v2 import grpc_service_pb2, grpc_service_pb2_grpc
+from histill.api.segmentation.v1 import segmentation_service_pb2, segmentation_service_pb2_grpc
+from histill.core.errors import UnavailableError
+from histill.inference.admission import Admission
+from histill.inference.computer import Computer
+from histill.inference.cpus import cores
+from histill.inference.directory import Directory
+from histill.inference.listing import Listing
+from histill.inference.models import ModelPool
+from histill.inference.onnx_runtime import OnnxRuntime
+from histill.inference.open_inference import OpenInferenceServicer
+from histill.inference.segmenter import Segmenter
+from histill.inference.servicer import SegmentationServicer
+from histill.inference.uploads import Uploads
+from histill.ml.quiet import quiet_decoders
+from histill.rpc.server import ServiceDescription, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+
+    from histill.core.manifests import ModelManifest
+    from histill.inference.runtime import Runtime
+    from histill.inference.settings import InferencePart, InferenceSettings
+
+_SEGMENTATION = segmentation_service_pb2.DESCRIPTOR.services_by_name["SegmentationService"]
+_OPEN_INFERENCE = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+PORT = 50053
+METRICS_PORT = 9103
+
+
+async def run(settings: InferenceSettings) -> None:
+    """Serves until told to stop."""
+    part = settings.inference
+    quiet_decoders()
+    objects = S3ObjectStore.connect(settings.s3)
+    pool = ModelPool(objects, _loader(part), budget_bytes=part.cache_bytes)
+    directory = Directory(objects, pool, preload=part.preload, poll_s=part.poll_s)
+    admission = Admission(workers=part.workers, max_queue=part.max_queue)
+    computer = Computer(admission, tile=part.tile, overlap=part.overlap)
+    segmenter = Segmenter(directory, admission, computer, max_pixels=part.max_pixels)
+    listing = Listing(objects, pool)
+    uploads = Uploads(
+        max_file_bytes=part.max_file_bytes,
+        max_bytes=part.max_upload_bytes,
+        idle_s=part.upload_idle_s,
+    )
+    segmentation = SegmentationServicer(
+        segmenter,
+        listing,
+        uploads,
+        max_pixels=part.max_pixels,
+        max_message_bytes=settings.server.max_message_bytes,
+    )
+
+    async def ready() -> None:
+        await asyncio.to_thread(objects.ping)
+        if missing := directory.missing():
+            raise UnavailableError(f"not loaded yet: {', '.join(missing)}")
+
+    open_inference = OpenInferenceServicer(segmenter, directory, listing, ready)
+
+    def register(server: grpc.aio.Server) -> None:
+        segmentation_service_pb2_grpc.add_SegmentationServiceServicer_to_server(
+            segmentation, server
+        )
+        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, server)
+
+    names = (_SEGMENTATION.full_name, _OPEN_INFERENCE.full_name)
+    following = asyncio.create_task(directory.follow())
+    try:
+        await serve(
+            settings,
+            ServiceDescription("inference", PORT, METRICS_PORT, names, register, ready),
+        )
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
+def _loader(part: InferencePart) -> Callable[[ModelManifest, bytes], Runtime]:
+    threads = part.threads or max(1, cores() // part.workers)
+
+    def load(manifest: ModelManifest, data: bytes) -> OnnxRuntime:
+        return OnnxRuntime.load(
+            data,
+            reference=manifest.reference,
+            channels=manifest.channels,
+            threads=threads,
+            device=part.device,
+        )
+
+    return load

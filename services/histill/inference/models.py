@@ -1,0 +1,181 @@
+"""The models in memory: loaded on demand, warmed, counted, and let go when unused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from histill.core import catalog
+from histill.core.errors import (
+    CorruptArtifactError,
+    FailedPreconditionError,
+    HistillError,
+    ResourceExhaustedError,
+)
+from histill.core.manifests import ONNX
+from histill.inference import measures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from histill.core.manifests import ModelManifest
+    from histill.core.ports import ObjectStore
+    from histill.inference.runtime import Runtime
+
+log = structlog.get_logger()
+# A file that was refused is not fetched again before this.
+_REFUSED_S = 30.0
+_WARM_UP_SIDE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A version in memory, warm."""
+
+    manifest: ModelManifest
+    runtime: Runtime
+    size_bytes: int
+
+
+class ModelPool:
+    """Versions in memory, within a budget; the least recently used one goes first.
+
+    Args:
+        store: Where models are.
+        load: Makes a runtime of a manifest and the bytes of its ``model.onnx``; blocks.
+        budget_bytes: Most bytes of model files in memory.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        load: Callable[[ModelManifest, bytes], Runtime],
+        *,
+        budget_bytes: int,
+    ) -> None:
+        self._store = store
+        self._load = load
+        self._budget = budget_bytes
+        self._models: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
+        self._refused: dict[str, tuple[CorruptArtifactError, float]] = {}
+        self._pinned: set[str] = set()
+
+    def loaded(self) -> frozenset[str]:
+        """References, ``name@version``, of the models in memory."""
+        return frozenset(self._models)
+
+    def pin(self, references: set[str]) -> None:
+        """Names the versions that are never let go."""
+        self._pinned = references
+
+    async def get(self, manifest: ModelManifest) -> LoadedModel:
+        """The version, loaded and warmed first if need be; once for all who wait.
+
+        Raises:
+            FailedPreconditionError: It has no ``model.onnx``.
+            CorruptArtifactError: Its bytes are wrong; says how.
+            ResourceExhaustedError: It does not fit the budget.
+            StorageUnavailableError: S3 does not answer.
+        """
+        reference = manifest.reference
+        if found := self._models.get(reference):
+            self._models.move_to_end(reference)
+            return found
+        exc, until = self._refused.get(reference, (None, 0.0))
+        if exc is not None and time.monotonic() < until:
+            raise CorruptArtifactError(str(exc))
+        task = self._loading.get(reference)
+        if task is None:
+            task = asyncio.create_task(self._admit(manifest), name=f"load {reference}")
+            self._loading[reference] = task
+            task.add_done_callback(lambda done: self._loaded(reference, done))
+        # Shielded: whoever gives up must not take the model from the others.
+        return await asyncio.shield(task)
+
+    def _loaded(self, reference: str, task: asyncio.Task[LoadedModel]) -> None:
+        del self._loading[reference]
+        if task.cancelled():
+            return
+        exc = task.exception()
+        if isinstance(exc, CorruptArtifactError):
+            self._refused[reference] = exc, time.monotonic() + _REFUSED_S
+        if exc is not None:
+            log.warning("model_refused", model=reference, why=str(exc))
+
+    async def _admit(self, manifest: ModelManifest) -> LoadedModel:
+        size = _size(manifest)
+        if size > self._budget:
+            raise ResourceExhaustedError(
+                f"{manifest.reference} has {size} bytes, more than HISTILL_INFERENCE__CACHE_BYTES"
+            )
+        started = time.monotonic()
+        model = await asyncio.to_thread(self._fetch, manifest, size)
+        self._make_room(size)
+        self._models[manifest.reference] = model
+        self._refused.pop(manifest.reference, None)
+        measures.MODELS_LOADED.set(len(self._models))
+        log.info(
+            "model_loaded",
+            model=manifest.reference,
+            device=model.runtime.device,
+            size_bytes=size,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return model
+
+    def _fetch(self, manifest: ModelManifest, size: int) -> LoadedModel:
+        file = next(each for each in manifest.files if each.path == ONNX)
+        data = b"".join(catalog.read_file(self._store, catalog.MODELS, manifest, file))
+        runtime = self._load(manifest, data)
+        warm_up(manifest, runtime)
+        return LoadedModel(manifest, runtime, size)
+
+    def _make_room(self, size: int) -> None:
+        """Lets models go until the new one fits; whoever still uses one keeps it alive."""
+        used = sum(model.size_bytes for model in self._models.values())
+        for reference in [r for r in self._models if r not in self._pinned]:
+            if used + size <= self._budget:
+                return
+            used -= self._models.pop(reference).size_bytes
+            log.info("model_let_go", model=reference)
+        if used + size > self._budget:
+            raise ResourceExhaustedError(
+                "the models that must stay loaded leave no room; raise "
+                "HISTILL_INFERENCE__CACHE_BYTES or name fewer in HISTILL_INFERENCE__PRELOAD"
+            )
+
+
+def _size(manifest: ModelManifest) -> int:
+    for file in manifest.files:
+        if file.path == ONNX:
+            return file.size
+    raise FailedPreconditionError(
+        f"{manifest.reference} has no {ONNX} and cannot be served; distil a student from it"
+    )
+
+
+def warm_up(manifest: ModelManifest, runtime: Runtime) -> None:
+    """Runs a model once on nothing, and looks at what comes out.
+
+    Raises:
+        CorruptArtifactError: It fails, or its outputs do not fit the manifest.
+    """
+    side = -(-_WARM_UP_SIDE // runtime.stride) * runtime.stride
+    images = np.zeros((1, side, side, manifest.channels), np.uint8)
+    expected = (1, len(manifest.classes), side, side)
+    try:
+        mask, confidence = runtime.classes(images)
+        got = runtime.probabilities(images).shape
+    except HistillError as exc:
+        raise CorruptArtifactError(f"{manifest.reference} fails: {exc}") from exc
+    if got != expected or mask.shape != (1, side, side) or confidence.shape != mask.shape:
+        raise CorruptArtifactError(
+            f"{manifest.reference} answers {got}, where its manifest promises {expected}"
+        )

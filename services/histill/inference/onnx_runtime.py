@@ -1,0 +1,125 @@
+"""Students in ONNX Runtime, on the CPU or with CUDA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime
+from onnxruntime.capi import (
+    onnxruntime_pybind11_state as states,  # pyright: ignore[reportAttributeAccessIssue]
+)
+
+from histill.core.errors import CorruptArtifactError, ResourceExhaustedError
+from histill.inference.runtime import RuntimeFailedError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
+    Floats = npt.NDArray[np.float32]
+
+INPUT = "image"
+OUTPUTS = ("mask", "confidence", "probabilities")
+_STRIDE = "histill.stride"
+_ERRORS = (
+    *(states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf),
+    *(states.NoModel, states.NotImplemented, states.EPFail, states.EngineError),
+    *(states.ModelLoaded, states.RuntimeException, states.ModelRequiresCompilation),
+    *(RuntimeError, ValueError),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxRuntime:
+    """A session of ONNX Runtime; implements ``Runtime``.
+
+    Attributes:
+        session: With the inputs and outputs that ``load`` checked.
+        stride: From the file's metadata.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    session: Any
+    stride: int
+    device: str
+
+    @classmethod
+    def load(
+        cls, data: bytes, *, reference: str, channels: int, threads: int, device: str = "auto"
+    ) -> OnnxRuntime:
+        """A session from the bytes of ``model.onnx``.
+
+        Args:
+            data: The file.
+            reference: For errors.
+            channels: That the manifest promises.
+            threads: Of one run.
+            device: ``auto``, ``cpu`` or ``cuda``.
+
+        Raises:
+            CorruptArtifactError: It is no model, or not one of ours; says why.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Idle threads that spin would take the cores from decoding and from other models.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4
+        providers = _providers(device)
+        try:
+            session = onnxruntime.InferenceSession(data, options, providers=providers)
+            stride = _checked(session, channels)
+        except _ERRORS as exc:
+            raise CorruptArtifactError(f"{reference}/model.onnx cannot be served: {exc}") from exc
+        used = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
+        return cls(session, stride, used)
+
+    def classes(self, images: Pixels) -> tuple[Pixels, Floats]:
+        """As the port says."""
+        mask, confidence = self._run(OUTPUTS[:2], images)
+        return mask, confidence
+
+    def probabilities(self, images: Pixels) -> Floats:
+        """As the port says."""
+        found: Floats = self._run(OUTPUTS[2:], images)[0]
+        return found
+
+    def _run(self, outputs: tuple[str, ...], images: Pixels) -> Any:
+        try:
+            return self.session.run(outputs, {INPUT: images})
+        except _ERRORS as exc:
+            if "alloc" in str(exc).lower():
+                raise ResourceExhaustedError(
+                    "not enough memory to compute", retry_after_s=1.0
+                ) from exc
+            raise RuntimeFailedError(f"ONNX Runtime failed: {exc}") from exc
+
+
+def _providers(device: str) -> list[str]:
+    offered = onnxruntime.get_available_providers()
+    if device == "cuda" or (device == "auto" and "CUDAExecutionProvider" in offered):
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]
+
+
+def _checked(session: Any, channels: int) -> int:
+    """The stride of a session whose inputs and outputs are what we call them by.
+
+    Raises:
+        ValueError: They are not.
+    """
+    inputs, outputs = session.get_inputs(), {each.name for each in session.get_outputs()}
+    if [each.name for each in inputs] != [INPUT]:
+        raise ValueError(f"its inputs are {[each.name for each in inputs]}, not [{INPUT!r}]")
+    if inputs[0].type != "tensor(uint8)":
+        raise ValueError(f"its input is {inputs[0].type}, not tensor(uint8)")
+    if len(inputs[0].shape) != 4 or inputs[0].shape[3] not in {channels, None}:  # noqa: PLR2004
+        raise ValueError(f"its input is {inputs[0].shape}, not [N, H, W, {channels}]")
+    if missing := sorted(set(OUTPUTS) - outputs):
+        raise ValueError(f"it has no output {', '.join(missing)}")
+    stride = session.get_modelmeta().custom_metadata_map.get(_STRIDE, "")
+    if not stride.isdigit() or not 1 <= int(stride) <= 256:  # noqa: PLR2004
+        raise ValueError(f"its metadata {_STRIDE} is {stride!r}, not a number in [1, 256]")
+    return int(stride)

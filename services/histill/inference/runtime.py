@@ -1,0 +1,46 @@
+"""What the service needs of whatever runs a student."""
+
+# pyright: reportReturnType=false
+# (a Protocol's methods have words, and no bodies)
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from histill.core.errors import HistillError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
+    Floats = npt.NDArray[np.float32]
+
+
+class RuntimeFailedError(HistillError):
+    """The runtime failed on a model that it had accepted."""
+
+
+class Runtime(Protocol):
+    """A loaded student. Methods block, and may be called from several threads at a time."""
+
+    @property
+    def stride(self) -> int:
+        """Sides of images must be multiples of it."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: ``cpu`` or ``cuda``."""
+
+    def classes(self, images: Pixels) -> tuple[Pixels, Floats]:
+        """The winning class of each pixel and its probability.
+
+        Args:
+            images: uint8 [N, H, W, C].
+
+        Returns:
+            uint8 [N, H, W] and float32 [N, H, W].
+        """
+
+    def probabilities(self, images: Pixels) -> Floats:
+        """The probability of every class, float32 [N, classes, H, W]."""

@@ -1,0 +1,213 @@
+"""From an image to a mask: decode, compute, encode, with a bound on each."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from histill.core.errors import InvalidArgumentError
+from histill.inference.watch import Watch
+from histill.ml import decoding, images, masks
+from histill.ml.images import Image, Size
+from histill.ml.summary import Summary, summarize
+from histill.ml.tiling import ClassMap
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import numpy.typing as npt
+
+    from histill.core.manifests import ModelManifest
+    from histill.inference.admission import Admission
+    from histill.inference.computer import Computer
+    from histill.inference.directory import Directory
+    from histill.inference.models import LoadedModel
+    from histill.ml.masks import Format
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One image to segment.
+
+    Attributes:
+        model: Reference.
+        source: An open image file, or decoded pixels.
+        form: How to write the mask.
+        confidence_map: Also write the confidence map.
+        deadline: ``time.monotonic()`` after which nobody wants the answer.
+    """
+
+    model: str
+    source: BinaryIO | Image
+    form: Format
+    confidence_map: bool = False
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A written mask and what it shows.
+
+    Attributes:
+        mask: Bytes of the mask's file.
+        confidence_map: Grey PNG; empty unless asked for.
+        manifest: The version that answered.
+        size: Of the mask.
+        summary: Areas, objects, confidences.
+        seconds: By stage.
+    """
+
+    mask: bytes
+    confidence_map: bytes
+    manifest: ModelManifest
+    size: Size
+    summary: Summary
+    seconds: dict[str, float]
+
+
+class Segmenter:
+    """Segments images with served models.
+
+    Args:
+        directory: Finds and loads models.
+        admission: Bounds what is inside.
+        computer: Runs models.
+        max_pixels: Most rows times columns of an image.
+    """
+
+    def __init__(
+        self, directory: Directory, admission: Admission, computer: Computer, *, max_pixels: int
+    ) -> None:
+        self._directory = directory
+        self._admission = admission
+        self._computer = computer
+        self._max_pixels = max_pixels
+
+    async def prepare(self, reference: str) -> None:
+        """Finds and loads a model, so that a request for it can begin at once.
+
+        Raises:
+            HistillError: As ``Directory.get``.
+        """
+        await self._directory.get(reference)
+
+    async def segment(
+        self, request: Request, *, progress: Callable[[float], None] = lambda _: None
+    ) -> Answer:
+        """Segments one image.
+
+        Args:
+            request: The image and what is wanted.
+            progress: Called with the share of the computation that is done, in [0, 1].
+
+        Raises:
+            HistillError: Those of ``Directory.get``, ``decoding.decode``, ``masks.encode``
+                and ``Admission``.
+        """
+        watch = Watch()
+        async with self._admission.admitted():
+            model = await self._directory.get(request.model)
+            async with self._decoded(request, watch) as image:
+                masks.check(request.form, image)
+                found = await self._computer.classify(
+                    model,
+                    images.fit_channels(image.pixels, model.manifest.channels),
+                    watch=watch,
+                    deadline=request.deadline,
+                    progress=progress,
+                )
+                with watch.stage("encode"):
+                    written = await asyncio.to_thread(_write, found, image, request, model.manifest)
+        watch.report(model.manifest.name)
+        height, width = found.mask.shape
+        mask, confidence_map, summary = written
+        return Answer(
+            mask, confidence_map, model.manifest, Size(height, width), summary, watch.seconds
+        )
+
+    async def classify(
+        self, reference: str, batch: npt.NDArray[np.uint8], *, deadline: float | None
+    ) -> tuple[LoadedModel, ClassMap]:
+        """Classes of a batch of raw images.
+
+        Args:
+            reference: Of the model.
+            batch: uint8 [N, H, W, C], none of them empty.
+            deadline: ``time.monotonic()`` after which nobody wants the answer.
+
+        Returns:
+            The model that answered; mask and confidence, [N, H, W].
+
+        Raises:
+            InvalidArgumentError: The channels are not the model's; names ``image``.
+        """
+        watch = Watch()
+        size = images.checked(Size(*batch.shape[1:3]), max_pixels=self._max_pixels)
+        async with self._admission.admitted():
+            model = await self._directory.get(reference)
+            if batch.shape[3] != model.manifest.channels:
+                raise InvalidArgumentError.of(
+                    images.FIELD,
+                    f"it has {batch.shape[3]} channels; the model takes {model.manifest.channels}",
+                )
+            async with self._room(size, deadline, watch):
+                found = await self._classes(model, batch, size, deadline, watch)
+        watch.report(model.manifest.name)
+        return model, found
+
+    async def _classes(
+        self,
+        model: LoadedModel,
+        batch: npt.NDArray[np.uint8],
+        size: Size,
+        deadline: float | None,
+        watch: Watch,
+    ) -> ClassMap:
+        if not self._computer.is_large(size.pixels):
+            return await self._computer.classify_batch(model, batch, watch=watch, deadline=deadline)
+        maps = [
+            await self._computer.classify(model, each, watch=watch, deadline=deadline)
+            for each in batch
+        ]
+        return ClassMap(
+            np.stack([each.mask for each in maps]), np.stack([each.confidence for each in maps])
+        )
+
+    @asynccontextmanager
+    async def _decoded(self, request: Request, watch: Watch) -> AsyncIterator[Image]:
+        source, most = request.source, self._max_pixels
+        if isinstance(source, Image):
+            size = Size(*source.pixels.shape[:2])
+            async with self._room(size, request.deadline, watch):
+                yield source
+            return
+        with watch.stage("decode"):
+            size = await asyncio.to_thread(decoding.probe, source, max_pixels=most)
+        async with self._room(size, request.deadline, watch):
+            with watch.stage("decode"):
+                image = await asyncio.to_thread(decoding.decode, source, max_pixels=most)
+            yield image
+
+    @asynccontextmanager
+    async def _room(self, size: Size, deadline: float | None, watch: Watch) -> AsyncIterator[None]:
+        """Holds the right to the memory of an image of this size."""
+        async with AsyncExitStack() as held:
+            if self._computer.is_large(size.pixels):
+                with watch.stage("queue"):
+                    await held.enter_async_context(self._admission.large(deadline=deadline))
+            yield
+
+
+def _write(
+    found: ClassMap, image: Image, request: Request, manifest: ModelManifest
+) -> tuple[bytes, bytes, Summary]:
+    context = masks.MaskContext(image, manifest.classes, manifest.reference)
+    return (
+        masks.encode(found.mask, request.form, context),
+        masks.confidence_png(found.confidence) if request.confidence_map else b"",
+        summarize(found, classes=len(manifest.classes), spacing=image.spacing),
+    )

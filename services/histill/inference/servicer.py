@@ -1,0 +1,191 @@
+"""SegmentationService over gRPC: messages in and out, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from typing import TYPE_CHECKING, Any
+
+from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
+from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
+from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
+from histill.inference.segmenter import Request
+from histill.inference.uploads import CHUNK_BYTES
+from histill.ml import images
+from histill.ml.masks import Format
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import BinaryIO
+
+    import grpc
+
+    from histill.inference.listing import Listing
+    from histill.inference.segmenter import Answer, Segmenter
+    from histill.inference.uploads import Uploads
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_FORMATS = {
+    pb.MASK_FORMAT_UNSPECIFIED: Format.PNG,
+    pb.MASK_FORMAT_PNG: Format.PNG,
+    pb.MASK_FORMAT_GEOJSON: Format.GEOJSON,
+    pb.MASK_FORMAT_RLE: Format.RLE,
+    pb.MASK_FORMAT_DICOM_SEG: Format.DICOM_SEG,
+    pb.MASK_FORMAT_RAW: Format.RAW,
+}
+# What a message holds besides its mask.
+_HEADROOM_BYTES = 64 << 10
+
+
+class SegmentationServicer(rpc.SegmentationServiceServicer):
+    """Segments images and lists models.
+
+    Args:
+        segmenter: Does the work.
+        listing: Knows the models.
+        uploads: Holds streamed files.
+        max_pixels: Most rows times columns of a raw image.
+        max_message_bytes: Of an answer.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        listing: Listing,
+        uploads: Uploads,
+        *,
+        max_pixels: int,
+        max_message_bytes: int,
+    ) -> None:
+        self._segmenter = segmenter
+        self._listing = listing
+        self._uploads = uploads
+        self._max_pixels = max_pixels
+        self._max_answer = max_message_bytes - _HEADROOM_BYTES
+
+    async def Segment(self, request: pb.SegmentRequest, context: Context) -> pb.SegmentResponse:  # noqa: N802
+        """As the proto says."""
+        answer = await self._segmenter.segment(
+            Request(
+                model=request.model,
+                source=self._source(request),
+                form=_form(request.format),
+                confidence_map=request.confidence_map,
+                deadline=deadline(context),
+            )
+        )
+        if len(answer.mask) + len(answer.confidence_map) > self._max_answer:
+            raise ResourceExhaustedError(
+                "the answer does not fit one message; call SegmentLarge, or ask for another format"
+            )
+        return pb.SegmentResponse(
+            mask=answer.mask,
+            summary=_summary(answer, request.format),
+            confidence_map=answer.confidence_map,
+        )
+
+    async def SegmentLarge(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.SegmentLargeRequest], context: Context
+    ) -> AsyncIterator[pb.SegmentLargeResponse]:
+        """As the proto says."""
+        parts = aiter(request_iterator)
+        first = await anext(parts, None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise InvalidArgumentError.of("header", "the first message must be the header")
+        header = first.header
+        form = _form(header.format)
+        # Before the upload: a wrong name need not wait for gigabytes.
+        await self._segmenter.prepare(header.model)
+        async with self._uploads.receive(_chunks(parts), header.size_bytes) as file:
+            request = Request(header.model, file, form, deadline=deadline(context))
+            news: asyncio.Queue[float | None] = asyncio.Queue()
+            work = asyncio.create_task(self._segmenter.segment(request, progress=news.put_nowait))
+            work.add_done_callback(lambda _: news.put_nowait(None))
+            try:
+                while (share := await news.get()) is not None:
+                    yield pb.SegmentLargeResponse(progress=share)
+                answer = await work
+            finally:
+                work.cancel()
+        yield pb.SegmentLargeResponse(summary=_summary(answer, header.format))
+        for start in range(0, len(answer.mask), CHUNK_BYTES):
+            yield pb.SegmentLargeResponse(mask_chunk=answer.mask[start : start + CHUNK_BYTES])
+
+    async def ListModels(  # noqa: N802
+        self,
+        request: pb.ListModelsRequest,  # noqa: ARG002 - it has no fields
+        context: Context,  # noqa: ARG002 - nothing of it matters here
+    ) -> pb.ListModelsResponse:
+        """As the proto says."""
+        return pb.ListModelsResponse(
+            models=[
+                pb.ServedModel(
+                    reference=each.manifest.reference,
+                    aliases=each.aliases,
+                    classes=each.manifest.classes,
+                    channels=each.manifest.channels,
+                    loaded=each.loaded,
+                    parameters=each.manifest.parameters,
+                )
+                for each in await self._listing.served()
+            ]
+        )
+
+    def _source(self, request: pb.SegmentRequest) -> BinaryIO | images.Image:
+        match request.WhichOneof("image"):
+            case "encoded":
+                return io.BytesIO(request.encoded)
+            case "raw":
+                raw = request.raw
+                return images.from_raw(
+                    raw.data,
+                    height=raw.height,
+                    width=raw.width,
+                    channels=raw.channels,
+                    max_pixels=self._max_pixels,
+                )
+        raise InvalidArgumentError.of("image", "there is none; set encoded or raw")
+
+
+def deadline(context: Context) -> float | None:
+    """``time.monotonic()`` at which the caller gives up, or ``None``."""
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
+
+
+def _form(value: pb.MaskFormat.ValueType) -> Format:
+    if value not in _FORMATS:
+        raise InvalidArgumentError.of("format", f"{value} is not a mask format")
+    return _FORMATS[value]
+
+
+async def _chunks(parts: AsyncIterator[pb.SegmentLargeRequest]) -> AsyncIterator[bytes]:
+    async for part in parts:
+        if part.WhichOneof("part") != "chunk":
+            raise InvalidArgumentError.of("chunk", "after the header, every message is a chunk")
+        yield part.chunk
+
+
+def _summary(answer: Answer, form: pb.MaskFormat.ValueType) -> pb.SegmentSummary:
+    milliseconds = {f"{stage}_ms": 1000 * each for stage, each in answer.seconds.items()}
+    return pb.SegmentSummary(
+        model=answer.manifest.reference,
+        height=answer.size.height,
+        width=answer.size.width,
+        classes=[
+            pb.ClassSummary(
+                index=each.index,
+                class_name=answer.manifest.classes[each.index],
+                pixels=each.pixels,
+                area_mm2=each.area_mm2,
+                objects=each.objects,
+                mean_confidence=each.mean_confidence,
+            )
+            for each in answer.summary.classes
+        ],
+        mean_confidence=answer.summary.mean_confidence,
+        times=pb.StageTimes(**milliseconds),
+        format=form or pb.MASK_FORMAT_PNG,
+    )

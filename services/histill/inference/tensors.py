@@ -1,0 +1,85 @@
+"""Tensors of the Open Inference Protocol as arrays, and back."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from histill.core.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from histill.api.inference.v2 import grpc_service_pb2 as pb
+    from histill.ml.tiling import ClassMap
+
+INPUT = "image"
+OUTPUTS = {"mask": "UINT8", "confidence": "FP32"}
+_MAX_SIDE = 100_000
+_MAX_BATCH = 64
+
+
+def image_batch(request: pb.ModelInferRequest) -> npt.NDArray[np.uint8]:
+    """The one input, ``image``, uint8 [N, H, W, C].
+
+    Raises:
+        InvalidArgumentError: Name, type, shape or content are wrong; names the field.
+    """
+    if [each.name for each in request.inputs] != [INPUT]:
+        raise InvalidArgumentError.of("inputs", f"must be one tensor named {INPUT!r}")
+    tensor = request.inputs[0]
+    if tensor.datatype != "UINT8":
+        raise InvalidArgumentError.of("inputs[0].datatype", f"{tensor.datatype!r}; must be UINT8")
+    shape = tuple(tensor.shape)
+    if len(shape) != 4 or not all(1 <= side <= _MAX_SIDE for side in shape):  # noqa: PLR2004
+        raise InvalidArgumentError.of(
+            "inputs[0].shape", f"{list(shape)}; must be [N, H, W, C] without empty sides"
+        )
+    if shape[0] > _MAX_BATCH:
+        raise InvalidArgumentError.of("inputs[0].shape", f"at most {_MAX_BATCH} images a request")
+    data = _content(request, tensor)
+    if data.size != math.prod(shape):
+        raise InvalidArgumentError.of(
+            "inputs[0]", f"{data.size} values; {list(shape)} needs {math.prod(shape)}"
+        )
+    return data.reshape(shape)
+
+
+def _content(
+    request: pb.ModelInferRequest, tensor: pb.ModelInferRequest.InferInputTensor
+) -> npt.NDArray[np.uint8]:
+    if request.raw_input_contents:
+        if len(request.raw_input_contents) != 1 or tensor.HasField("contents"):
+            raise InvalidArgumentError.of(
+                "raw_input_contents", "must hold one entry, and contents must then be unset"
+            )
+        return np.frombuffer(request.raw_input_contents[0], np.uint8)
+    values = np.array(tensor.contents.uint_contents, np.uint32)
+    if values.size and values.max() > 255:  # noqa: PLR2004 - a byte
+        raise InvalidArgumentError.of("inputs[0].contents.uint_contents", "values above 255")
+    return values.astype(np.uint8)
+
+
+def wanted(request: pb.ModelInferRequest) -> list[str]:
+    """Names of the outputs that are asked for, all when none is named.
+
+    Raises:
+        InvalidArgumentError: There is no output of that name.
+    """
+    names = [each.name for each in request.outputs] or list(OUTPUTS)
+    for index, name in enumerate(names):
+        if name not in OUTPUTS:
+            raise InvalidArgumentError.of(
+                f"outputs[{index}].name", f"{name!r}; must be one of {', '.join(OUTPUTS)}"
+            )
+    return names
+
+
+def add_outputs(response: pb.ModelInferResponse, found: ClassMap, names: list[str]) -> None:
+    """Puts mask and confidence, [N, H, W], into a response as raw contents."""
+    for name in names:
+        values = found.mask if name == "mask" else found.confidence.astype("<f4")
+        response.outputs.add(name=name, datatype=OUTPUTS[name], shape=values.shape)
+        response.raw_output_contents.append(values.tobytes())

@@ -1,0 +1,36 @@
+"""Seconds of one request by stage."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from histill.inference import measures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STAGES = ("decode", "queue", "compute", "encode")
+
+
+@dataclass
+class Watch:
+    """Adds up what each stage of a request takes; a stage may come more than once."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times a block."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - started
+
+    def report(self, model: str) -> None:
+        """Hands the sums to the metrics, under the model's name."""
+        for name, seconds in self.seconds.items():
+            measures.STAGE_SECONDS.labels(model, name).observe(seconds)

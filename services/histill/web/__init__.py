@@ -1,0 +1,1 @@
+"""The web page and its JSON endpoints: a gRPC client of the three services."""

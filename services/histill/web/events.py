@@ -1,0 +1,55 @@
+"""Events of a job as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from histill.rpc.statuses import from_rpc_error
+from histill.web import failures
+from histill.web.messages import as_dict
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from histill.web.backends import Watched
+
+# Proxies close connections that say nothing for a minute.
+_SILENCE_S = 15.0
+
+
+async def stream(watched: Watched) -> AsyncIterator[str]:
+    """Each event with its id, so that a browser resumes after the last one it saw.
+
+    Ends with ``end`` when the job has ended, or with ``failure`` and the error.
+    """
+    events = aiter(watched)
+    waiting = asyncio.ensure_future(anext(events, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait({waiting}, timeout=_SILENCE_S)
+            if not done:
+                yield ": still there\n\n"
+                continue
+            response = waiting.result()
+            if response is None:
+                yield "event: end\ndata: {}\n\n"
+                return
+            yield _written(response.event)
+            waiting = asyncio.ensure_future(anext(events, None))
+    except grpc.RpcError as exc:
+        yield f"event: failure\ndata: {json.dumps(failures.as_json(from_rpc_error(exc)))}\n\n"
+    finally:
+        watched.cancel()
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError, grpc.RpcError):
+            await waiting
+
+
+def _written(event: Any) -> str:
+    data = json.dumps(as_dict(event))
+    return f"id: {event.event_id}\nevent: {event.WhichOneof('event')}\ndata: {data}\n\n"

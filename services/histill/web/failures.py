@@ -1,0 +1,64 @@
+"""What goes wrong in a service becomes an HTTP status and a JSON message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from histill.core import errors
+from histill.rpc.statuses import from_rpc_error
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+# A class stands for its subclasses that have no row of their own.
+STATUSES: dict[type[errors.HistillError], int] = {
+    errors.HistillError: 502,
+    errors.InvalidArgumentError: 400,
+    errors.NotFoundError: 404,
+    errors.AlreadyExistsError: 409,
+    errors.FailedPreconditionError: 409,
+    # The services refuse our own key, of which the browser knows nothing.
+    errors.UnauthenticatedError: 502,
+    errors.PermissionDeniedError: 403,
+    errors.ResourceExhaustedError: 413,
+    errors.DeadlineExceededError: 504,
+    errors.CorruptArtifactError: 502,
+    errors.UnavailableError: 503,
+}
+_BUSY = 429
+# It has a call's code, details and metadata, but only blocking calls say they are calls.
+grpc.Call.register(grpc.aio.AioRpcError)
+
+
+def status_of(exc: errors.HistillError) -> int:
+    """The HTTP status of an error: its own class's, else its nearest ancestor's."""
+    if isinstance(exc, errors.ResourceExhaustedError) and exc.retry_after_s is not None:
+        return _BUSY
+    return next(STATUSES[kind] for kind in type(exc).__mro__ if kind in STATUSES)
+
+
+def as_json(exc: errors.HistillError) -> dict[str, object]:
+    """The body of an answer that tells an error."""
+    body: dict[str, object] = {"kind": type(exc).__name__, "message": str(exc)}
+    if isinstance(exc, errors.InvalidArgumentError):
+        body["fields"] = [{"field": v.field, "message": v.description} for v in exc.violations]
+    return {"error": body}
+
+
+def answer(_: Request, exc: Exception) -> Response:
+    """Answers for a ``HistillError``, a ``grpc.RpcError`` or an ``HTTPException``."""
+    if isinstance(exc, HTTPException):
+        body = {"error": {"kind": "HttpError", "message": exc.detail}}
+        return JSONResponse(body, exc.status_code, exc.headers)
+    found = from_rpc_error(exc) if isinstance(exc, grpc.RpcError) else exc
+    if not isinstance(found, errors.HistillError):
+        raise exc
+    headers = {}
+    if isinstance(found, errors.ResourceExhaustedError) and found.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(found.retry_after_s)))
+    return JSONResponse(as_json(found), status_of(found), headers)

@@ -1,0 +1,143 @@
+"""Images in memory: their pixels, their limits, and how they are made to fit a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from pydicom import Dataset
+
+    Pixels = npt.NDArray[np.uint8]
+
+FIELD = "image"
+MAX_PIXELS = 200_000_000
+SourceFormat = Literal["png", "jpeg", "tiff", "dicom", "raw"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a file's header announces.
+
+    Attributes:
+        height: Rows.
+        width: Columns.
+    """
+
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8 [H, W, C].
+        spacing: Millimetres from row to row and from column to column, where known.
+        source: Format of the file it came from.
+        dicom: The whole data set, of a DICOM file.
+    """
+
+    pixels: Pixels
+    spacing: tuple[float, float] | None = None
+    source: SourceFormat = "raw"
+    dicom: Dataset | None = None
+
+
+def from_raw(
+    data: bytes, *, height: int, width: int, channels: int, max_pixels: int = MAX_PIXELS
+) -> Image:
+    """An image of bytes without a file format.
+
+    Args:
+        data: ``height * width * channels`` bytes, row by row, channels last.
+        height: Rows, in [1, 100000].
+        width: Columns, in [1, 100000].
+        channels: Values a pixel, in [1, 64].
+        max_pixels: Most rows times columns.
+
+    Raises:
+        InvalidArgumentError: Data and sides do not fit each other.
+        ResourceExhaustedError: The image is too large.
+    """
+    for name, side, most in (
+        ("height", height, 100_000),
+        ("width", width, 100_000),
+        ("channels", channels, 64),
+    ):
+        if not 1 <= side <= most:
+            raise InvalidArgumentError.of(f"raw.{name}", f"{side} is not in [1, {most}]")
+    checked(Size(height, width), max_pixels=max_pixels)
+    if len(data) != height * width * channels:
+        raise InvalidArgumentError.of(
+            "raw.data",
+            f"{len(data)} bytes; {height} * {width} * {channels} need {height * width * channels}",
+        )
+    return Image(np.frombuffer(data, np.uint8).reshape(height, width, channels))
+
+
+def checked(size: Size, *, max_pixels: int) -> Size:
+    """Returns ``size`` unless it is empty or too large.
+
+    Raises:
+        InvalidArgumentError: A side is 0.
+        ResourceExhaustedError: There are more than ``max_pixels`` pixels.
+    """
+    if size.height < 1 or size.width < 1:
+        raise InvalidArgumentError.of(FIELD, f"{size.height} x {size.width} pixels")
+    if size.pixels > max_pixels:
+        raise ResourceExhaustedError(
+            f"the image has {size.height} x {size.width} pixels, more than the {max_pixels} "
+            "that are accepted; cut or shrink it"
+        )
+    return size
+
+
+def fit_channels(pixels: Pixels, channels: int) -> Pixels:
+    """Pixels with as many channels as a model takes.
+
+    Grey is repeated, RGB becomes luminance (ITU-R 601, as Pillow), alpha is dropped.
+
+    Args:
+        pixels: uint8 [H, W, C].
+        channels: What the model takes.
+
+    Raises:
+        InvalidArgumentError: There is no such step from C to ``channels``.
+    """
+    given = pixels.shape[2]
+    if given == channels:
+        return pixels
+    match given, channels:
+        case 1, 3:
+            return np.repeat(pixels, 3, axis=2)
+        case 4, 3:
+            return pixels[:, :, :3]
+        case ((3 | 4), 1):
+            weights = np.array([19595, 38470, 7471], np.uint32)
+            return ((pixels[:, :, :3] @ weights + 0x8000) >> 16).astype(np.uint8)[..., None]
+    raise InvalidArgumentError.of(
+        FIELD, f"the image has {given} channels; the model takes {channels}"
+    )
+
+
+def stretched(values: npt.NDArray[np.generic]) -> Pixels:
+    """Grey values of any range as uint8: the minimum becomes 0, the maximum 255."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise InvalidArgumentError.of(FIELD, "it holds values that are not finite")
+    scale = 255 / (high - low) if high > low else 0.0
+    scaled = np.asarray(values, np.float32)
+    scaled = (scaled - np.float32(low)) * np.float32(scale)
+    return np.rint(scaled).clip(0, 255).astype(np.uint8)

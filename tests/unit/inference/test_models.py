@@ -1,0 +1,248 @@
+"""Models in memory, and which of them answers for a reference."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fakes import MemoryObjects
+from histill.core import catalog
+from histill.core.errors import (
+    CorruptArtifactError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    StorageUnavailableError,
+)
+from histill.core.names import Reference
+from histill.inference.directory import Directory
+from histill.inference.models import ModelPool
+from histill.inference.onnx_runtime import OnnxRuntime
+from students import manifest, publish, student
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from histill.core.manifests import ModelManifest
+
+DATA = student()
+SIZE = len(DATA)
+
+
+class Loader:
+    """Loads students, and remembers which."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+
+    def __call__(self, manifest: ModelManifest, data: bytes) -> OnnxRuntime:
+        self.loaded.append(manifest.reference)
+        return OnnxRuntime.load(
+            data, reference=manifest.reference, channels=3, threads=1, device="cpu"
+        )
+
+
+@pytest.fixture
+def store() -> MemoryObjects:
+    """An empty store."""
+    return MemoryObjects()
+
+
+@pytest.fixture
+def loader() -> Loader:
+    """Remembers what was loaded."""
+    return Loader()
+
+
+def pool_of(store: MemoryObjects, loader: Loader, *, models: float = 10) -> ModelPool:
+    return ModelPool(store, loader, budget_bytes=int(models * SIZE))
+
+
+async def test_many_who_ask_load_once(store: MemoryObjects, loader: Loader, tmp_path: Path) -> None:
+    """Concurrent requests for a model wait for one load and get the same model."""
+    made = publish(store, DATA, tmp_path)
+    pool = pool_of(store, loader)
+    models = await asyncio.gather(*(pool.get(made) for _ in range(5)))
+    assert loader.loaded == ["nuclei@1"]
+    assert all(each is models[0] for each in models)
+
+
+async def test_the_least_recently_used_goes_first(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """Within the budget of two, the third pushes out the one not asked for longest."""
+    first, second, third = (publish(store, DATA, tmp_path) for _ in range(3))
+    pool = pool_of(store, loader, models=2.5)
+    for each in (first, second, first, third):
+        await pool.get(each)
+    assert pool.loaded() == {"nuclei@1", "nuclei@3"}
+
+
+async def test_pinned_models_stay(store: MemoryObjects, loader: Loader, tmp_path: Path) -> None:
+    """What is pinned is not pushed out; what then finds no room is refused."""
+    first, second, third = (publish(store, DATA, tmp_path) for _ in range(3))
+    pool = pool_of(store, loader, models=2.5)
+    pool.pin({"nuclei@1", "nuclei@2"})
+    await pool.get(first)
+    await pool.get(second)
+    with pytest.raises(ResourceExhaustedError, match="HISTILL_INFERENCE__CACHE_BYTES"):
+        await pool.get(third)
+    assert pool.loaded() == {"nuclei@1", "nuclei@2"}
+
+
+async def test_a_model_larger_than_the_budget_is_refused(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """It is not even fetched."""
+    made = publish(store, DATA, tmp_path)
+    with pytest.raises(ResourceExhaustedError, match="more than HISTILL_INFERENCE__CACHE_BYTES"):
+        await pool_of(store, loader, models=0.5).get(made)
+    assert loader.loaded == []
+
+
+async def test_corrupt_bytes_are_refused_and_not_fetched_again_at_once(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """Bytes that differ from the digest never reach the runtime; the refusal is remembered."""
+    made = publish(store, DATA, tmp_path)
+    good = store.data["models/nuclei/1/model.onnx"]
+    store.data["models/nuclei/1/model.onnx"] = good[:-1] + b"!"
+    pool = pool_of(store, loader)
+    with pytest.raises(CorruptArtifactError, match="differs from its manifest"):
+        await pool.get(made)
+    store.data["models/nuclei/1/model.onnx"] = good
+    with pytest.raises(CorruptArtifactError, match="differs from its manifest"):
+        await pool.get(made)
+    assert loader.loaded == []
+
+
+async def test_a_teacher_cannot_be_served(store: MemoryObjects, loader: Loader) -> None:
+    """A version without model.onnx is refused with what to do."""
+    teacher = manifest(DATA).model_copy(update={"files": ()})
+    with pytest.raises(FailedPreconditionError, match="distil a student"):
+        await pool_of(store, loader).get(teacher)
+
+
+@contextlib.asynccontextmanager
+async def following(directory: Directory) -> AsyncIterator[None]:
+    task = asyncio.create_task(directory.follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the directory has no event to wait for
+            await asyncio.sleep(0.01)
+
+
+def directory_of(
+    store: MemoryObjects, pool: ModelPool, *preload: str, poll_s: float = 0.02
+) -> Directory:
+    return Directory(store, pool, preload=preload, poll_s=poll_s)
+
+
+async def test_references_are_looked_up(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """Latest, version and alias find their models; others do not, or are no references."""
+    for _ in range(2):
+        publish(store, DATA, tmp_path)
+    catalog.set_alias(store, Reference("nuclei", version=1), "production")
+    directory = directory_of(store, pool_of(store, loader))
+    for reference, expected in (
+        ("nuclei", "nuclei@2"),
+        ("nuclei@1", "nuclei@1"),
+        ("nuclei@production", "nuclei@1"),
+    ):
+        assert (await directory.get(reference)).manifest.reference == expected
+    with pytest.raises(NotFoundError):
+        await directory.get("nuclei@stable")
+    with pytest.raises(InvalidArgumentError, match=r"^model: "):
+        await directory.get("No Name")
+
+
+async def test_preloaded_models_are_missing_until_they_are_there(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """The preload list is loaded in the background, as soon as it can be."""
+    directory = directory_of(store, pool_of(store, loader), "nuclei")
+    async with following(directory):
+        await asyncio.sleep(0.05)
+        assert directory.missing() == ["nuclei"]
+        publish(store, DATA, tmp_path)
+        await until(lambda: not directory.missing())
+    assert loader.loaded == ["nuclei@1"]
+
+
+async def test_a_new_version_is_warm_before_it_answers(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """While the new version loads the old one answers; afterwards the new one does."""
+    publish(store, DATA, tmp_path)
+    pool = pool_of(store, loader)
+    directory = directory_of(store, pool, "nuclei")
+    async with following(directory):
+        await until(lambda: not directory.missing())
+        publish(store, DATA, tmp_path)
+        seen = set()
+        async with asyncio.timeout(5):
+            while (await directory.get("nuclei")).manifest.version == 1:
+                seen.add(frozenset(pool.loaded()))
+                await asyncio.sleep(0.005)
+        assert seen <= {frozenset({"nuclei@1"}), frozenset({"nuclei@1", "nuclei@2"})}
+    assert loader.loaded == ["nuclei@1", "nuclei@2"]
+
+
+async def test_a_corrupt_new_version_changes_nothing(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """The version before goes on answering."""
+    publish(store, DATA, tmp_path)
+    directory = directory_of(store, pool_of(store, loader), "nuclei")
+    async with following(directory):
+        await until(lambda: not directory.missing())
+        publish(store, b"no model", tmp_path)
+        await asyncio.sleep(0.2)
+        assert (await directory.get("nuclei")).manifest.version == 1
+        assert not directory.missing()
+
+
+async def test_without_a_store_what_is_loaded_answers(
+    store: MemoryObjects, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 that does not answer makes nothing unknown that was known."""
+    publish(store, DATA, tmp_path)
+    directory = directory_of(store, pool_of(store, loader), "nuclei")
+    async with following(directory):
+        await until(lambda: not directory.missing())
+
+        def down(*_: object, **__: object) -> None:
+            raise StorageUnavailableError("S3 does not answer")
+
+        monkeypatch.setattr(store, "list_folders", down)
+        await asyncio.sleep(0.1)
+        assert (await directory.get("nuclei")).manifest.version == 1
+
+
+async def test_a_deleted_model_is_no_longer_found(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """Once its files are gone, a reference is unknown again."""
+    publish(store, DATA, tmp_path)
+    directory = directory_of(store, pool_of(store, loader))
+    async with following(directory):
+        await directory.get("nuclei")
+        catalog.delete(store, catalog.MODELS, Reference("nuclei", version=1))
+        await asyncio.sleep(0.2)
+        with pytest.raises(NotFoundError):
+            await directory.get("nuclei")
