@@ -31,8 +31,6 @@ STATUSES: dict[type[errors.HistillError], int] = {
     errors.UnavailableError: 503,
 }
 _BUSY = 429
-# It has a call's code, details and metadata, but only blocking calls say they are calls.
-grpc.Call.register(grpc.aio.AioRpcError)
 
 
 def status_of(exc: errors.HistillError) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from histill.cli.output import console, print_table, size
+from histill.cli.up import stop_on_signals
 from histill.cli.watching import follow
 from histill.client import Client
 
@@ -35,7 +35,7 @@ def demo(
     home, started = home.resolve(), time.monotonic()
     if data is None and (named := os.environ.get("HISTILL_DATA")):
         data = Path(named)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_on_signals()
     try:
         source = choose_source(data and data.resolve(), home)
         console.print(f"data: {source.folder}: {source.description}", soft_wrap=True)

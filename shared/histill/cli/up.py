@@ -17,6 +17,12 @@ Home = Annotated[
 ]
 
 
+def stop_on_signals() -> None:
+    """Makes SIGTERM stop like Ctrl-C, and both work where a shell has ignored them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
 def up(
     home: Home = None,
     workers: Annotated[int, typer.Option(min=1, help="Jobs at once.")] = 1,
@@ -30,7 +36,7 @@ def up(
 
     folder = (home or default_home()).resolve()
     ports = Ports.free() if free_ports else Ports()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_on_signals()
     try:
         with running(folder, ports=ports, workers=workers, say=console.print) as stack:
             print_table("endpoints", ("what", "where"), list(stack.endpoints().items()))

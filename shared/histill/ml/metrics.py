@@ -70,9 +70,13 @@ def _surface_counts(prediction: Mask, truth: Mask, tolerance: float) -> tuple[in
     total = int(ours.sum()) + int(theirs.sum())
     if not ours.any() or not theirs.any():
         return 0, total
-    near = int((distance_transform_edt(~theirs)[ours] <= tolerance).sum())
-    near += int((distance_transform_edt(~ours)[theirs] <= tolerance).sum())
+    near = _count_near(ours, theirs, tolerance) + _count_near(theirs, ours, tolerance)
     return near, total
+
+
+def _count_near(some: Mask, others: Mask, tolerance: float) -> int:
+    distances: Any = distance_transform_edt(~others)
+    return int((distances[some] <= tolerance).sum())
 
 
 def score_image(

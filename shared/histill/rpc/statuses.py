@@ -28,6 +28,9 @@ _MESSAGE_BYTES = 800
 _DETAIL_BYTES = 400
 _VIOLATIONS_BYTES = 2000
 
+# It has a call's code, details and metadata, but only blocking calls say they are calls.
+grpc.Call.register(grpc.aio.AioRpcError)
+
 # A class stands for its subclasses that have no row of their own.
 CODES: dict[type[HistillError], grpc.StatusCode] = {
     HistillError: grpc.StatusCode.INTERNAL,

@@ -21,6 +21,7 @@ from histill.core.errors import (
 from histill.core.settings import AuthSettings
 from histill.rpc.channel import channel, sync_channel
 from histill.rpc.interceptor import ServerInterceptor
+from histill.rpc.statuses import from_rpc_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -156,3 +157,12 @@ async def test_the_sdk_raises_our_errors_again(target: str) -> None:
     assert wrong.violations[0].field == "name"
     assert isinstance(busy, ResourceExhaustedError)
     assert busy.retry_after_s == 2
+
+
+async def test_an_asyncio_clients_errors_are_ours_too(target: str) -> None:
+    """What asyncio's channels raise is translated like what blocking ones raise."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(target, "wrong")
+    ours = from_rpc_error(caught.value)
+    assert isinstance(ours, InvalidArgumentError)
+    assert ours.violations[0].field == "name"

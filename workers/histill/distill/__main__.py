@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from celery.signals import worker_shutting_down
-from histill.adapters.celery_app import make_app
 from prometheus_client import start_http_server
 
+from histill.adapters.celery_app import make_app
 from histill.core.errors import HistillError
 from histill.core.settings import load
 from histill.distill.bootstrap import build

@@ -12,7 +12,7 @@ Everything here is plain NumPy on one full image; it runs once per image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.ndimage import uniform_filter
@@ -190,5 +190,5 @@ def mix(probabilities: Floats, weights: Floats) -> Floats:
 
 
 def _smoothed(planes: Floats) -> Floats:
-    size = (1, _PIXEL_WINDOW, _PIXEL_WINDOW)
+    size: Any = (1, _PIXEL_WINDOW, _PIXEL_WINDOW)
     return np.asarray(uniform_filter(planes, size=size, mode="reflect"), dtype=np.float32)
