@@ -128,6 +128,7 @@ def fit(
     started = time.monotonic()
     net.train()
     for step in range(1, steps + 1):
+        step_started = time.monotonic()
         drawn = sampler.batch(step - 1)
         batch = TensorBatch.of(drawn, place.device)
         logits = net(batch.image)
@@ -145,6 +146,7 @@ def fit(
             )
         optimizer.step()
         schedule.step()
+        step_seconds = time.monotonic() - step_started
         if any(0 <= look - step < _WATCH_LAST for look in looks):
             watch.see(logits.detach(), batch)
         if step in looks and place.everywhere(fact=watch.dead):
@@ -164,7 +166,9 @@ def fit(
             step,
             steps,
             eta_seconds=(time.monotonic() - started) / step * (steps - step),
-            metrics=values | {f"teacher_weight_{i}": w for i, w in enumerate(weights)},
+            metrics=values
+            | {"step_seconds": step_seconds}
+            | {f"teacher_weight_{i}": w for i, w in enumerate(weights)},
             force=step == steps or "val_dice" in values,
         )
     return history
