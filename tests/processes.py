@@ -79,7 +79,7 @@ def running(
     finally:
         process.terminate()
         try:
-            code = process.wait(timeout=30)
+            code: int | None = process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

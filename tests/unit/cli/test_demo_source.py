@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
 def test_without_a_folder_it_is_the_tissue_section(tmp_path: Path) -> None:
     """Tiles of one real image; no validation pixel is in a training tile."""
     source = choose_source(None, tmp_path)
@@ -28,7 +33,7 @@ def test_without_a_folder_it_is_the_tissue_section(tmp_path: Path) -> None:
     assert {split: len(paths) for split, paths in tiles.items()} == {"train": 48, "val": 4}
     lefts = {split: {int(p.stem.split("-")[2]) for p in paths} for split, paths in tiles.items()}
     assert max(lefts["train"]) + 64 <= min(lefts["val"])
-    values = {v for _, label in val_pairs(source.folder) for v in np.unique(Image.open(label))}
+    values = {v for _, label in val_pairs(source.folder) for v in np.unique(pixels(label))}
     assert values == {0, 1, 2}
 
 

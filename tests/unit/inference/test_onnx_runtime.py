@@ -23,7 +23,8 @@ def test_runs_a_student() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), dtype=np.uint8)
     mask, confidence = runtime.classes(images)
     probabilities = runtime.probabilities(images)
-    assert (mask.dtype, mask.shape) == (np.uint8, (2, 16, 24))
+    assert mask.dtype == np.uint8
+    assert mask.shape == (2, 16, 24)
     assert probabilities.shape == (2, 2, 16, 24)
     np.testing.assert_array_equal(mask, probabilities.argmax(axis=1))
     np.testing.assert_allclose(confidence, probabilities.max(axis=1), rtol=1e-5)

@@ -16,12 +16,13 @@ def predict(tiles: np.ndarray) -> np.ndarray:
     smooth = gaussian_filter(tiles[0, ..., 0].astype(np.float32), 3, mode="mirror") / 255
     logits = np.stack([20 * smooth, 20 * (1 - smooth), np.full_like(smooth, 10)])
     raised = np.exp(logits - logits.max(axis=0))
-    return (raised / raised.sum(axis=0)).astype(np.float32)
+    return np.asarray(raised / raised.sum(axis=0), np.float32)
 
 
 def picture(height: int, width: int) -> np.ndarray:
     noise = np.random.default_rng(0).normal(size=(height, width))
-    return np.clip(gaussian_filter(noise, 6) * 1200 + 128, 0, 255).astype(np.uint8)[..., None]
+    grey = np.clip(gaussian_filter(noise, 6) * 1200 + 128, 0, 255)
+    return np.asarray(grey[..., None], np.uint8)
 
 
 def tiled(pixels: np.ndarray, *, tile: int, overlap: int) -> ClassMap:

@@ -19,7 +19,6 @@ from histill.api.registry.v1 import model_pb2
 from histill.api.registry.v1 import registry_service_pb2 as pb
 from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
 from histill.core.manifests import ArtifactFile
-from histill.registry import receiving
 from histill.registry.headers import model_manifest
 from histill.registry.receiving import receive
 from histill.registry.shards import check_shards
@@ -148,7 +147,12 @@ def test_statistics_that_are_no_numbers_are_refused(field: str, value: float) ->
 def test_deep_network_json_is_refused() -> None:
     """Nesting without end is no network."""
     header = pb.ModelHeader(
-        model_name="m", role=1, channels=1, mean=[0], std=[1], network_json="[" * 200_000
+        model_name="m",
+        role=model_pb2.MODEL_ROLE_TEACHER,
+        channels=1,
+        mean=[0],
+        std=[1],
+        network_json="[" * 200_000,
     )
     with pytest.raises(InvalidArgumentError, match="network_json"):
         model_manifest(header, [WEIGHTS], now=NOW)
@@ -163,7 +167,7 @@ async def test_a_full_scratch_folder_is_told_before_anything_is_received(
 ) -> None:
     """What cannot fit is refused with the setting to change and a time to try again."""
     usage = namedtuple("usage", "free")  # noqa: PYI024 - as shutil has it
-    monkeypatch.setattr(receiving.shutil, "disk_usage", lambda _: usage(free=10))
+    monkeypatch.setattr("histill.registry.receiving.shutil.disk_usage", lambda _: usage(free=10))
     file = ArtifactFile(path="f", size=11, sha256="0" * 64)
     with pytest.raises(ResourceExhaustedError, match="HISTILL_UPLOAD__SCRATCH") as caught:
         await receive(chunks(b"x" * 11), [file], tmp_path)

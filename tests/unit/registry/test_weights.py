@@ -30,7 +30,7 @@ def entry(start: int, end: int, shape: list[int], dtype: str = "F32") -> dict[st
 def test_real_files_are_counted(tmp_path: Path) -> None:
     """Floating-point values count, others do not."""
     path = tmp_path / "w"
-    tensors = {
+    tensors: dict[str, Any] = {
         "a": np.zeros((3, 4), np.float32),
         "b": np.zeros(5, np.float16),
         "steps": np.zeros(7, np.int64),

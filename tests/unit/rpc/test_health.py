@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -34,7 +34,7 @@ def description(ready: Callable[[], Awaitable[None]]) -> tuple[ServiceSettings, 
 
 async def status(settings: ServiceSettings, name: str = "") -> int:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.server.port}") as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service=name)
         return int((await stub.Check(request, timeout=5, wait_for_ready=True)).status)
 
