@@ -1,0 +1,119 @@
+"""What happens to a job whose worker, or trainer, is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.rpc import error_details_pb2
+
+from histill.api.distillation.v1 import job_pb2
+from pictures import write_dataset
+from services import Service, client_of, service, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import S3, Valkey
+    from histill.client import Client
+
+
+@dataclass
+class System:
+    """Jobs, registry and one worker, each a process of its own."""
+
+    client: Client
+    worker: Service
+    folder: Path
+    variables: dict[str, str]
+
+
+@pytest.fixture
+def system(tmp_path: Path, s3: S3, valkey: Valkey) -> Iterator[System]:
+    """A system whose leases run out soon."""
+    own = settings_of(s3.settings, valkey.settings) | {"HISTILL_S3__BUCKET": "lost"}
+    impatient = {"HISTILL_REAPER__GRACE_S": "1", "HISTILL_REAPER__EVERY_S": "0.5"}
+    leases = {"HISTILL_WORKER__LEASE_TTL_S": "3", "HISTILL_WORKER__SCRATCH": str(tmp_path)}
+    with ExitStack() as stack:
+        registry = stack.enter_context(service("registry", tmp_path, own))
+        jobs = stack.enter_context(service("jobs", tmp_path, own | impatient))
+        worker = stack.enter_context(service("distill", tmp_path, own | leases))
+        registry.wait()
+        jobs.wait()
+        client = stack.enter_context(client_of(jobs, registry))
+        client.datasets.push(write_dataset(tmp_path / "discs"), name="discs")
+        yield System(client, worker, tmp_path, own | leases)
+
+
+def job(steps: int) -> dict[str, Any]:
+    network = {"architecture": "unet", "width": 4, "depth": 3}
+    training = {"steps": steps, "batch_size": 8, "crop_size": 32}
+    spec = {"dataset": "discs", "output_model": "lost", "network": network, "training": training}
+    return {"supervised": spec}
+
+
+def training_has_begun(client: Client, name: str) -> None:
+    for event in client.jobs.watch(name):
+        if event.progress.stage == "training" and event.progress.step > 0:
+            return
+    pytest.fail("the job ended before it trained")
+
+
+def trainers(folder: Path) -> list[int]:
+    found = subprocess.run(
+        ["pgrep", "-f", f"histill.distill.trainer {folder}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [int(number) for number in found.stdout.split()]
+
+
+def test_another_worker_finishes_a_killed_ones_job(system: System) -> None:
+    """The job comes back as attempt two, and its watcher sees both attempts once each."""
+    name = system.client.jobs.submit(job(250)).name
+    training_has_begun(system.client, name)
+    system.worker.process.kill()
+    with service("distill", system.folder, system.variables):
+        ended = system.client.jobs.wait(name)
+    assert (ended.state, ended.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
+    events = list(system.client.jobs.watch(name))
+    states = [event.state for event in events if event.WhichOneof("event") == "state"]
+    assert states == [
+        job_pb2.JOB_STATE_QUEUED,
+        job_pb2.JOB_STATE_RUNNING,
+        job_pb2.JOB_STATE_QUEUED,
+        job_pb2.JOB_STATE_RUNNING,
+        job_pb2.JOB_STATE_SUCCEEDED,
+    ]
+    assert len({event.event_id for event in events}) == len(events)
+    assert [model.reference for model in system.client.models.list(name="lost")] == ["lost@1"]
+
+
+def test_a_killed_trainer_fails_the_job_with_words(system: System) -> None:
+    """The worker lives on, and the job says what most likely happened."""
+    name = system.client.jobs.submit(job(100_000)).name
+    training_has_begun(system.client, name)
+    for number in trainers(system.folder):
+        os.kill(number, signal.SIGKILL)
+    ended = system.client.jobs.wait(name)
+    info = error_details_pb2.ErrorInfo()
+    assert ended.error.details[0].Unpack(info)
+    assert (ended.state, info.reason) == (job_pb2.JOB_STATE_FAILED, "OUT_OF_MEMORY")
+    assert system.worker.process.poll() is None
+
+
+def test_a_stopped_worker_gives_its_job_back(system: System) -> None:
+    """At SIGTERM the job is queued again, no trainer is left, and the worker ends cleanly."""
+    name = system.client.jobs.submit(job(100_000)).name
+    training_has_begun(system.client, name)
+    assert system.worker.stop() == 0
+    assert system.client.jobs.get(name).state == job_pb2.JOB_STATE_QUEUED
+    assert trainers(system.folder) == []
+    assert system.client.jobs.cancel(name).state == job_pb2.JOB_STATE_CANCELLED
