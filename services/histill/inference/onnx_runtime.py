@@ -10,8 +10,7 @@ from onnxruntime.capi import (
     onnxruntime_pybind11_state as states,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
-from histill.core.errors import CorruptArtifactError, ResourceExhaustedError
-from histill.inference.runtime import RuntimeFailedError
+from histill.core.errors import CorruptArtifactError, ResourceExhaustedError, RuntimeFailedError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,18 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from histill.core.errors import HistillError
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     Pixels = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
-
-
-class RuntimeFailedError(HistillError):
-    """The runtime failed on a model that it had accepted."""
 
 
 class Runtime(Protocol):

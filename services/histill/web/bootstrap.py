@@ -10,7 +10,7 @@ import structlog
 import uvicorn
 from prometheus_client import start_http_server
 
-from histill.core.settings import SettingsError
+from histill.core.errors import SettingsError
 from histill.web.app import make_app
 from histill.web.backends import Backends
 

@@ -12,8 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from histill.core.errors import QueueUnavailableError
-from histill.core.settings import SettingsError
+from histill.core.errors import QueueUnavailableError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
-from histill.core.errors import NotFoundError, StorageUnavailableError
-from histill.core.settings import SettingsError
+from histill.core.errors import NotFoundError, SettingsError, StorageUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

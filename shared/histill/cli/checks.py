@@ -14,10 +14,11 @@ from histill.client.settings import client_file, load_client
 from histill.core.errors import (
     HistillError,
     PermissionDeniedError,
+    SettingsError,
     UnauthenticatedError,
     UnavailableError,
 )
-from histill.core.settings import PREFIX, ProcessSettings, SettingsError, load
+from histill.core.settings import PREFIX, ProcessSettings, load
 from histill.rpc.channel import sync_channel
 from histill.rpc.probe import is_serving
 

@@ -28,15 +28,15 @@ def demo(
     ),
 ) -> None:
     """Trains three teachers, distils a student, serves it and measures it."""
-    from histill.demo.run import choose_source, run
-    from histill.embedded.layout import Ports
-    from histill.embedded.stack import running
-
     home, started = home.resolve(), time.monotonic()
     if data is None and (named := os.environ.get("HISTILL_DATA")):
         data = Path(named)
     stop_on_signals()
     try:
+        from histill.demo.run import choose_source, run
+        from histill.embedded.layout import Ports
+        from histill.embedded.stack import running
+
         source = choose_source(data and data.resolve(), home)
         console.print(f"data: {source.folder}: {source.description}", soft_wrap=True)
         with (

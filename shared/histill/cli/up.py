@@ -31,13 +31,13 @@ def up(
     ] = False,
 ) -> None:
     """Runs the embedded system until Ctrl-C and prints every endpoint."""
-    from histill.embedded.layout import Ports
-    from histill.embedded.stack import running
-
     folder = (home or default_home()).resolve()
-    ports = Ports.free() if free_ports else Ports()
     stop_on_signals()
     try:
+        from histill.embedded.layout import Ports
+        from histill.embedded.stack import running
+
+        ports = Ports.free() if free_ports else Ports()
         with running(folder, ports=ports, workers=workers, say=console.print) as stack:
             print_table("endpoints", ("what", "where"), list(stack.endpoints().items()))
             console.print(f"data, logs and keys: {folder}", soft_wrap=True)

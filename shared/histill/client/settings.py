@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from histill.core.settings import SettingsError, told
+from histill.core.errors import SettingsError
+from histill.core.settings import told
 
 _PREFIX = "HISTILL_CLIENT__"
 

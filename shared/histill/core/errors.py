@@ -16,7 +16,11 @@ The tree::
     ├── UnavailableError             a server that we depend on does not answer
     │   ├── StorageUnavailableError  S3
     │   └── QueueUnavailableError    Redis
-    └── WorkFailedError              a job's work failed; says why and what helps
+    ├── WorkFailedError              a job's work failed; says why and what helps
+    └── InternalError                our own side fails; a caller can only report it
+        ├── SettingsError            an environment variable is missing, wrong or unknown
+        ├── EmbeddedError            embedded mode cannot start or go on
+        └── RuntimeFailedError       a model's runtime gave up
 
 ``histill.rpc.statuses`` maps them to gRPC and back; a test walks the tree.
 """
@@ -125,3 +129,19 @@ class WorkFailedError(HistillError):
         self.reason = reason
         self.hint = hint
         super().__init__(message)
+
+
+class InternalError(HistillError):
+    """Our own side fails; a caller can only report it."""
+
+
+class SettingsError(InternalError):
+    """An environment variable is missing, wrong or unknown."""
+
+
+class EmbeddedError(InternalError):
+    """Embedded mode cannot start or go on; says why and what to do."""
+
+
+class RuntimeFailedError(InternalError):
+    """A model's runtime gave up, e.g. for want of memory."""

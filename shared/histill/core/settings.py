@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from histill.core.errors import HistillError
+from histill.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 PREFIX = "HISTILL_"
 # Read by the command line, the SDK and the tests, never by a service.
 OUTSIDE = ("HISTILL_DATA", "HISTILL_HOME", "HISTILL_CLIENT__")
-
-
-class SettingsError(HistillError):
-    """An environment variable is missing, wrong or unknown."""
 
 
 class _Part(BaseModel):

@@ -10,16 +10,12 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from histill.core.errors import HistillError
+from histill.core.errors import EmbeddedError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "127.0.0.1"
-
-
-class EmbeddedError(HistillError):
-    """Embedded mode cannot start or go on; says why and what to do."""
 
 
 class Ports(BaseModel):

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from histill.client.settings import ClientSettings, client_file
+from histill.core.errors import EmbeddedError
 from histill.core.settings import PREFIX
 from histill.embedded import processes
-from histill.embedded.layout import HOST, EmbeddedError, Ports, Secrets
+from histill.embedded.layout import HOST, Ports, Secrets
 from histill.embedded.servers import ServerProcess, start, start_s3, start_valkey
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from histill.core.errors import HistillError
-from histill.core.settings import SettingsError
+from histill.core.errors import HistillError, SettingsError
 from histill.rpc.interceptor import ServerInterceptor
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from histill.cli.main import app
+from histill.cli.app import app
 
 COMMANDS = [
     "",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from histill.core.settings import ServiceSettings, SettingsError, load, variable_names
+from histill.core.errors import SettingsError
+from histill.core.settings import ServiceSettings, load, variable_names
 
 
 def test_variables_fill_nested_fields(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from histill.embedded.layout import EmbeddedError, Ports, Secrets
+from histill.core.errors import EmbeddedError
+from histill.embedded.layout import Ports, Secrets
 from histill.embedded.stack import running
 
 if TYPE_CHECKING:

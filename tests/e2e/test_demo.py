@@ -1,0 +1,77 @@
+"""The demo, as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("HISTILL_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "histill.cli.main", "demo", "--home", str(home), *arguments],
+        env=clean | {"COLUMNS": "120"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def children_of(home: Path) -> str:
+    """Processes that name the folder: servers by their arguments, workers by their scratch."""
+    listed = subprocess.run(
+        ["pgrep", "-fa", f"{home}/|{home} "], capture_output=True, text=True, check=False
+    )
+    return "\n".join(line for line in listed.stdout.splitlines() if "pgrep" not in line)
+
+
+def dice(output: str, model: str) -> float:
+    row = re.search(rf"{model} +│ +[\d,]+ +│ +[\d.]+ .B +│ +([\d.]+)", output)
+    assert row is not None, output
+    return float(row[1])
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0, 12.0])
+def test_ctrl_c_stops_everything_and_says_where_the_data_is(tmp_path: Path, seconds: float) -> None:
+    """At the start, while servers come up, and in the middle of training."""
+    demo = start(tmp_path)
+    time.sleep(seconds)
+    demo.send_signal(signal.SIGINT)
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 130, output
+    assert "Traceback" not in output
+    assert children_of(tmp_path) == ""
+    if seconds > 1:
+        assert str(tmp_path) in output.replace("\n", "")
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("source", ["tissue", "nuclei-he"])
+def test_the_distilled_student_beats_the_one_from_labels_alone(
+    tmp_path: Path, source: str, request: pytest.FixtureRequest
+) -> None:
+    """Same network, steps, seed and labels, measured through the service on held-out images."""
+    arguments = []
+    if source != "tissue":
+        arguments = ["--data", str(request.getfixturevalue("data_dir") / source)]
+    demo = start(tmp_path, *arguments)
+    output, _ = demo.communicate(timeout=1100)
+    assert demo.returncode == 0, output
+    assert dice(output, "student-distilled") >= dice(output, "student-labels-only")
+    assert ("stand-in" in output) == (source == "tissue")
+    panels = sorted((tmp_path / "overlays").glob("*.png"))
+    assert len(panels) == 4
+    with Image.open(panels[0]) as panel:
+        assert len(set(panel.getdata())) > 1000
+    assert children_of(tmp_path) == ""
