@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from running import running
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,14 +28,6 @@ def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def children_of(home: Path) -> str:
-    """Processes that name the folder: servers by their arguments, workers by their scratch."""
-    listed = subprocess.run(
-        ["pgrep", "-fa", f"{home}/|{home} "], capture_output=True, text=True, check=False
-    )
-    return "\n".join(line for line in listed.stdout.splitlines() if "pgrep" not in line)
 
 
 def dice(output: str, model: str) -> float:
@@ -51,7 +45,7 @@ def test_ctrl_c_stops_everything_and_says_where_the_data_is(tmp_path: Path, seco
     output, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130, output
     assert "Traceback" not in output
-    assert children_of(tmp_path) == ""
+    assert running(f"{tmp_path}/") == {}
     if seconds > 1:
         assert str(tmp_path) in output.replace("\n", "")
 
@@ -74,4 +68,4 @@ def test_the_distilled_student_beats_the_one_from_labels_alone(
     assert len(panels) == 4
     with Image.open(panels[0]) as panel:
         assert len(set(panel.getdata())) > 1000
-    assert children_of(tmp_path) == ""
+    assert running(f"{tmp_path}/") == {}

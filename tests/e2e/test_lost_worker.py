@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from google.rpc import error_details_pb2
 
 from histill.api.distillation.v1 import job_pb2
 from pictures import write_dataset
+from running import running
 from services import Service, client_of, service, settings_of
 
 if TYPE_CHECKING:
@@ -65,16 +65,6 @@ def training_has_begun(client: Client, name: str) -> None:
     pytest.fail("the job ended before it trained")
 
 
-def trainers(folder: Path) -> list[int]:
-    found = subprocess.run(
-        ["pgrep", "-f", f"histill.distill.trainer {folder}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return [int(number) for number in found.stdout.split()]
-
-
 def test_another_worker_finishes_a_killed_ones_job(system: System) -> None:
     """The job comes back as attempt two, and its watcher sees both attempts once each."""
     name = system.client.jobs.submit(job(250)).name
@@ -100,7 +90,7 @@ def test_a_killed_trainer_fails_the_job_with_words(system: System) -> None:
     """The worker lives on, and the job says what most likely happened."""
     name = system.client.jobs.submit(job(100_000)).name
     training_has_begun(system.client, name)
-    for number in trainers(system.folder):
+    for number in running(f"histill.distill.trainer {system.folder}"):
         os.kill(number, signal.SIGKILL)
     ended = system.client.jobs.wait(name)
     info = error_details_pb2.ErrorInfo()
@@ -115,5 +105,5 @@ def test_a_stopped_worker_gives_its_job_back(system: System) -> None:
     training_has_begun(system.client, name)
     assert system.worker.stop() == 0
     assert system.client.jobs.get(name).state == job_pb2.JOB_STATE_QUEUED
-    assert trainers(system.folder) == []
+    assert running(f"histill.distill.trainer {system.folder}") == {}
     assert system.client.jobs.cancel(name).state == job_pb2.JOB_STATE_CANCELLED
