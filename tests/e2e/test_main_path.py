@@ -105,6 +105,19 @@ def test_the_students_lineage_and_files_are_recorded(
         assert hashlib.sha256(path.read_bytes()).hexdigest() == digests[path.name]
 
 
+def test_a_jobs_report_is_one_page(
+    stack: Stack, client: Client, student: str, tmp_path: Path
+) -> None:
+    """The report shows pictures without asking anybody for them; other jobs have none."""
+    job, page = client.models.get(student).job, tmp_path / "r.html"
+    assert histill(stack, "jobs", "report", job, "--out", str(page)).returncode == 0
+    text = page.read_text()
+    assert "data:image/png;base64," in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    with pytest.raises(NotFoundError, match="jobs/00000000"):
+        client.jobs.report("jobs/00000000")
+
+
 def test_events_can_be_resumed_and_end_with_the_final_state(client: Client, student: str) -> None:
     """A watcher that comes back sees what it missed, each event once."""
     job = client.models.get(student).job

@@ -16,7 +16,7 @@ from histill.adapters.redis_client import connect
 from histill.adapters.redis_events import RedisEventLog
 from histill.adapters.redis_jobs import RedisJobIndex, RedisVersionCounter
 from histill.adapters.redis_live import RedisLiveState
-from histill.core.errors import InvalidArgumentError, QueueUnavailableError
+from histill.core.errors import InvalidArgumentError, QueueUnavailableError, SettingsError
 from histill.core.events import JobEvent
 from histill.core.jobs import Job, JobState, Progress
 from histill.core.names import new_job_id
@@ -220,6 +220,14 @@ def test_a_server_that_is_away_is_named_without_its_password() -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(QueueUnavailableError, match="HISTILL_REDIS__URL"):
         CeleryJobQueue.connect(away).submit("j", priority=0)
+
+
+def test_a_url_that_is_none_is_told_without_its_parts() -> None:
+    """A password with a slash breaks the URL, and must not be told for that."""
+    broken = RedisSettings.model_validate({"url": "redis://:hunter2/xyz@redis:6379/0"})
+    with pytest.raises(SettingsError, match="HISTILL_REDIS__URL") as caught:
+        connect(broken)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_wrong_password_is_named(valkey: Valkey) -> None:

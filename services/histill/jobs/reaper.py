@@ -101,11 +101,12 @@ class Reaper:
             return job
         if job.cancel_requested:
             return job.moved_to(JobState.CANCELLED, at=self.clock())
-        if job.attempt < self.settings.max_attempts:
-            return job.moved_to(JobState.QUEUED, at=self.clock())
+        losses = job.losses + 1
+        if losses < self.settings.max_losses:
+            return job.moved_to(JobState.QUEUED, at=self.clock(), losses=losses)
         error = JobError(
             reason="WORKER_LOST",
-            message=f"its worker was lost {job.attempt} times",
+            message=f"its worker was lost {losses} times",
             hint="look for workers that are killed, often for want of memory; then submit it again",
         )
         return job.moved_to(JobState.FAILED, at=self.clock(), error=error)

@@ -14,9 +14,11 @@ from histill.core import messages
 from histill.core.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
+    NotFoundError,
     QueueUnavailableError,
     UnavailableError,
 )
+from histill.core.job_store import report_key
 from histill.core.jobs import Job, JobState
 from histill.core.names import parse_job_name
 from histill.jobs.admission import accepted
@@ -177,6 +179,21 @@ class JobsServicer(rpc.DistillationServiceServicer):
             if not events and not ended:
                 await asyncio.sleep(_WATCH_EVERY_S)
         raise UnavailableError("the service is stopping; watch again from the last event")
+
+    async def GetReport(  # noqa: N802 - the API's name
+        self, request: pb.GetReportRequest, context: Context
+    ) -> pb.GetReportResponse:
+        """The report of a job that has succeeded."""
+        del context
+        job_id = parse_job_name(request.name, field="name")
+        return pb.GetReportResponse(html=await asyncio.to_thread(self._report, job_id))
+
+    def _report(self, job_id: str) -> bytes:
+        job = self.jobs.get(job_id)
+        try:
+            return self.objects.get(report_key(job_id))
+        except NotFoundError:
+            raise NotFoundError(f"{job.name} is {job.state} and has no report") from None
 
     async def ready(self) -> None:
         """Returns when S3 and Redis answer."""

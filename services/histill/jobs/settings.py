@@ -19,8 +19,8 @@ class ReaperPart(BaseModel):
     resubmit_s: float = Field(
         default=10.0, ge=0, description="a queued job may be without a message"
     )
-    max_attempts: int = Field(
-        default=3, ge=1, description="then a job whose worker is lost has failed"
+    max_losses: int = Field(
+        default=3, ge=1, description="lost workers after which a job has failed"
     )
 
 

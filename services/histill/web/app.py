@@ -17,10 +17,10 @@ from starlette.staticfiles import StaticFiles
 
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.core.errors import HistillError, InvalidArgumentError
+from histill.core.json_form import as_dict
 from histill.ml.colors import color
 from histill.web import events, failures
 from histill.web.guard import Guard
-from histill.web.messages import as_dict
 from histill.web.uploads import Uploads
 
 if TYPE_CHECKING:

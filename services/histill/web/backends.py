@@ -10,7 +10,7 @@ from histill.api.registry.v1 import registry_service_pb2 as registry_pb
 from histill.api.registry.v1 import registry_service_pb2_grpc as registry_rpc
 from histill.api.segmentation.v1 import segmentation_service_pb2 as segmentation_pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as segmentation_rpc
-from histill.rpc.channel import bearer, channel
+from histill.rpc.channel import ChannelTls, bearer, channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +34,9 @@ class Backends:
     """
 
     def __init__(self, settings: WebPart) -> None:
+        tls = ChannelTls(settings.ca_file, settings.certificate, settings.key)
         self._channels = [
-            channel(target, ca_file=settings.ca_file)
+            channel(target, tls=tls)
             for target in (settings.jobs, settings.registry, settings.inference)
         ]
         jobs, registry, inference = self._channels

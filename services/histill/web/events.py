@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from histill.core.json_form import as_dict
 from histill.rpc.statuses import from_rpc_error
 from histill.web import failures
-from histill.web.messages import as_dict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,6 +14,8 @@ class WebPart(BaseModel):
         api_key: Sent to the services with every call; who reaches the page acts with it.
         ca_file: PEM file of the authority that signed the services' certificates; with
             it the channels use TLS.
+        certificate: PEM file of our own certificate, where the services ask for one.
+        key: PEM file of its key.
         allowed_hosts: Names under which the page may be asked for, against other pages
             that make a browser ask in their name (DNS rebinding); ``*`` allows all.
     """
@@ -25,6 +27,8 @@ class WebPart(BaseModel):
     metrics_port: int = Field(default=9104, ge=-1, le=65535, description="-1: none")
     api_key: SecretStr = SecretStr("")
     ca_file: str = ""
+    certificate: str = ""
+    key: str = ""
     jobs: str = "127.0.0.1:50051"
     registry: str = "127.0.0.1:50052"
     inference: str = "127.0.0.1:50053"

@@ -39,8 +39,12 @@ def connect(settings: RedisSettings) -> Redis:
             retry_on_error=[RedisConnectionError, RedisTimeoutError],
             health_check_interval=30,
         )
-    except ValueError as exc:
-        raise SettingsError(f"HISTILL_REDIS__URL: {exc}") from exc
+    except ValueError:
+        # Its own words repeat parts of the URL, and so of the password.
+        raise SettingsError(
+            "HISTILL_REDIS__URL is no redis://:PASSWORD@HOST:PORT/DB; "
+            "percent-encode what is special in the password"
+        ) from None
 
 
 @contextmanager

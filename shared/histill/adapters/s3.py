@@ -64,8 +64,10 @@ class S3ObjectStore:
                 region=settings.region,
                 http_client=pool,
             )
-        except ValueError as exc:
-            raise SettingsError(f"HISTILL_S3__ENDPOINT {settings.endpoint!r}: {exc}") from exc
+        except ValueError:
+            raise SettingsError(
+                "HISTILL_S3__ENDPOINT must be host:port, without scheme, user or path"
+            ) from None
         return cls(client, settings.bucket)
 
     def ensure_bucket(self) -> None:

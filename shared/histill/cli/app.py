@@ -10,7 +10,7 @@ import sys
 import typer
 
 from histill.cli import datasets, demo, doctor, jobs, models, segment, up
-from histill.cli.output import errors
+from histill.cli.output import complain
 from histill.core.errors import HistillError, InvalidArgumentError, SettingsError, UnavailableError
 
 app = typer.Typer(
@@ -33,11 +33,11 @@ def run() -> None:
     try:
         app()
     except (InvalidArgumentError, SettingsError) as exc:
-        errors.print(f"[red]error[/] {exc}", soft_wrap=True, highlight=False)
+        complain(str(exc))
         sys.exit(2)
     except UnavailableError as exc:
-        errors.print(f"[red]error[/] {exc}; histill doctor says more", soft_wrap=True)
+        complain(f"{exc}; histill doctor says more")
         sys.exit(1)
     except (HistillError, OSError) as exc:
-        errors.print(f"[red]error[/] {exc}", soft_wrap=True, highlight=False)
+        complain(str(exc))
         sys.exit(1)

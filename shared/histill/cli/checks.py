@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 from histill.client import Client
-from histill.client.settings import client_file, load_client
+from histill.client.client import open_channel
+from histill.client.settings import load_client
 from histill.core.errors import (
     HistillError,
     PermissionDeniedError,
@@ -19,7 +20,6 @@ from histill.core.errors import (
     UnavailableError,
 )
 from histill.core.settings import PREFIX, ProcessSettings, load
-from histill.rpc.channel import sync_channel
 from histill.rpc.probe import is_serving
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def every_check(home: Path) -> Iterator[Check]:
     Args:
         home: Folder of embedded mode.
     """
+    from histill.embedded.stack import in_use
+
     yield folder(home)
     yield disk(home)
     try:
@@ -55,8 +57,7 @@ def every_check(home: Path) -> Iterator[Check]:
     except SettingsError as exc:
         yield Check("client settings", False, str(exc), "correct the variable or remove the file")
         return
-    embedded = client_file(home).exists()
-    if not embedded and not _remote():
+    if not _remote() and not in_use(home):
         yield ports()
         yield Check(
             "system", False, "nothing is running that was started from this folder",
@@ -71,14 +72,17 @@ def every_check(home: Path) -> Iterator[Check]:
 
 
 def _remote() -> bool:
-    return any(name.startswith(f"{PREFIX}CLIENT__") for name in os.environ)
+    """Whether the environment names services elsewhere."""
+    return any(
+        f"{PREFIX}CLIENT__{name}" in os.environ for name in ("JOBS", "REGISTRY", "INFERENCE")
+    )
 
 
 def folder(home: Path) -> Check:
     """Can the folder be written?"""
     nearest = next(path for path in (home, *home.parents) if path.exists())
-    ok = os.access(nearest, os.W_OK)
-    detail = str(home) if ok else f"{nearest} cannot be written"
+    ok = nearest.is_dir() and os.access(nearest, os.W_OK)
+    detail = str(home) if ok else f"{nearest} is no folder that can be written"
     return Check("folder", ok, detail, "choose another with --home or HISTILL_HOME")
 
 
@@ -107,7 +111,12 @@ def ports() -> Check:
 
 def service(name: str, target: str, settings: ClientSettings) -> Check:
     """Does a service answer, and does it say that it is ready?"""
-    with sync_channel(target, ca_file=settings.ca_file) as channel:
+    try:
+        opened = open_channel(target, settings)
+    except OSError as exc:
+        remedy = "correct HISTILL_CLIENT__CA_FILE, __CERTIFICATE and __KEY"
+        return Check(name, False, f"a TLS file cannot be read: {exc}", remedy)
+    with opened as channel:
         try:
             ready = is_serving(channel, timeout_s=_PROBE_S)
         except grpc.RpcError as exc:

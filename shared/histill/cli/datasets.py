@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from histill.api.registry.v1 import dataset_pb2
-from histill.cli.output import JsonFlag, as_dict, console, print_json, print_table, size
+from histill.cli.output import JsonFlag, print_json, print_table, say, size
 from histill.client import Client
+from histill.core.json_form import as_dict
 
 app = typer.Typer(no_args_is_help=True, help="Images with labels.")
 
@@ -29,6 +30,10 @@ def push(
         "background,object"
     ),
     channels: Annotated[int, typer.Option(help="1 for grey, 3 for RGB.")] = 3,
+    labels: Annotated[
+        Literal["auto", "semantic", "instance"],
+        typer.Option(help="Values are class indices, or number objects; auto finds out."),
+    ] = "auto",
     description: Annotated[str, typer.Option(help="Source, licence, how labelled.")] = "",
     json: JsonFlag = False,
 ) -> None:
@@ -39,12 +44,13 @@ def push(
             name=name,
             classes=[word.strip() for word in classes.split(",")],
             channels=channels,
+            labels=labels,
             description=description,
         )
     if json:
         print_json(as_dict(dataset))
     else:
-        console.print(f"registered {dataset.reference}: {_splits(dataset)}, {_labels(dataset)}")
+        say(f"registered {dataset.reference}: {_splits(dataset)}, {_labels(dataset)}")
 
 
 @app.command("ls")

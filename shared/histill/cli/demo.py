@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from histill.cli.output import console, print_table, size
+from histill.cli.output import print_table, say, size
 from histill.cli.up import stop_on_signals
 from histill.cli.watching import follow
 from histill.client import Client
@@ -33,36 +33,36 @@ def demo(
         data = Path(named)
     stop_on_signals()
     try:
-        from histill.demo.run import choose_source, run
+        from histill.demo.run import check_source, choose_source, run
         from histill.embedded.layout import Ports
         from histill.embedded.stack import running
 
         source = choose_source(data and data.resolve(), home)
-        console.print(f"data: {source.folder}: {source.description}", soft_wrap=True)
+        say(f"data: {source.folder}: {source.description}")
+        check_source(source)
         with (
-            running(home, ports=Ports.free(), say=console.print) as stack,
+            running(home, ports=Ports.free(), say=say) as stack,
             Client(stack.client) as client,
         ):
-            console.print(f"web page: {stack.client.web}")
+            say(f"web page: {stack.client.web}")
             out = home / "overlays"
             outcome = run(
                 client,
                 source,
                 out,
-                say=console.print,
+                say=say,
                 follow=lambda name, label: follow(client, name, label=label),
             )
     except KeyboardInterrupt:
-        console.print(f"\nstopped; what was done so far is in {home}", soft_wrap=True)
+        say(f"\nstopped; what was done so far is in {home}")
         raise
     _print(outcome.rows)
-    console.print(
+    say(
         f"teachers learned from the labels of all {outcome.images} images; both students from "
         f"those of {outcome.labeled_images}, with the same network, steps and seed",
-        soft_wrap=True,
     )
-    console.print(f"overlays: {out}\neverything else: {home}", soft_wrap=True)
-    console.print(f"done in {time.monotonic() - started:.0f} s")
+    say(f"overlays: {out}\neverything else: {home}")
+    say(f"done in {time.monotonic() - started:.0f} s")
 
 
 def _print(rows: list[Row]) -> None:

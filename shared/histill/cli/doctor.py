@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from histill.cli.checks import Check, every_check
-from histill.cli.output import JsonFlag, console, print_json
+from histill.cli.output import JsonFlag, print_json, say
 from histill.cli.up import Home
 from histill.client.settings import home as default_home
 
@@ -23,7 +23,6 @@ def doctor(home: Home = None, json: JsonFlag = False) -> None:
 
 
 def _print(check: Check) -> None:
-    mark = "[green]ok[/]  " if check.ok else "[red]fail[/]"
-    console.print(f"{mark} {check.name}: {check.detail}", highlight=False, soft_wrap=True)
+    say(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
     if not check.ok:
-        console.print(f"     → {check.remedy}", highlight=False, soft_wrap=True)
+        say(f"     → {check.remedy}")

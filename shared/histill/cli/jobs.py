@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
 from histill.api.distillation.v1 import job_pb2
-from histill.cli.output import JsonFlag, as_dict, console, print_json, print_json_line, print_table
+from histill.cli.files import load_yaml
+from histill.cli.output import JsonFlag, print_json, print_json_line, print_table, say
 from histill.cli.watching import follow
 from histill.client import Client
-from histill.core.errors import InvalidArgumentError
+from histill.core.json_form import as_dict
 
 app = typer.Typer(no_args_is_help=True, help="Distillation jobs.")
 Name = Annotated[str, typer.Argument(help="jobs/ID, or the ID alone.")]
@@ -23,19 +23,10 @@ def state_of(job: job_pb2.Job) -> str:
     return job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
 
 
-def load_spec(path: Path) -> dict[str, Any]:
-    """Reads a job from a YAML file.
-
-    Raises:
-        InvalidArgumentError: It is no YAML mapping.
-    """
-    try:
-        loaded = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise InvalidArgumentError.of(str(path), f"is not YAML: {exc}") from exc
-    if not isinstance(loaded, dict):
-        raise InvalidArgumentError.of(str(path), "must be a mapping with one of the job specs")
-    return loaded
+def reference_of(model: str) -> str:
+    """``name@3`` of ``models/name/versions/3``, which is what commands take."""
+    _, _, rest = model.partition("/")
+    return rest.replace("/versions/", "@")
 
 
 @app.command()
@@ -47,9 +38,9 @@ def submit(
 ) -> None:
     """Submits the job that a YAML file describes."""
     with Client.connect() as client:
-        job = client.jobs.submit(load_spec(spec), request_id=request_id)
+        job = client.jobs.submit(load_yaml(spec), request_id=request_id)
         if not json:
-            console.print(f"{job.name} {state_of(job)}")
+            say(f"{job.name} {state_of(job)}")
         if watch:
             job = follow(client, job.name, quiet=json)
         if json:
@@ -74,7 +65,7 @@ def list_jobs(json: JsonFlag = False) -> None:
                 job_pb2.JobKind.Name(job.kind).removeprefix("JOB_KIND_").lower(),
                 state_of(job),
                 f"{job.progress.step}/{job.progress.steps}" if job.progress.steps else "",
-                job.result_model,
+                reference_of(job.result_model),
                 job.error.message or job.display_name,
             )
             for job in jobs
@@ -107,7 +98,18 @@ def cancel(name: Name) -> None:
     """Cancels a job: at once when queued, within five seconds when running."""
     with Client.connect() as client:
         job = client.jobs.cancel(_full(name))
-    console.print(f"{job.name} {'cancelling' if job.cancel_requested else state_of(job)}")
+    say(f"{job.name} {'cancelling' if job.cancel_requested else state_of(job)}")
+
+
+@app.command()
+def report(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Writes a finished job's report: curves, examples, measures, digests."""
+    with Client.connect() as client:
+        out.write_bytes(client.jobs.report(_full(name)))
+    say(f"wrote {out}")
 
 
 @app.command("rm")

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from google.protobuf.json_format import ParseDict, ParseError
 
 from histill.api.registry.v1 import registry_service_pb2
-from histill.cli.output import JsonFlag, as_dict, console, print_json, print_table, size
+from histill.cli.files import load_yaml
+from histill.cli.output import JsonFlag, print_json, print_table, say, size
 from histill.client import Client
 from histill.core.errors import InvalidArgumentError
+from histill.core.json_form import as_dict
 from histill.core.manifests import CARD, ONNX, WEIGHTS
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def push(
     if json:
         print_json(as_dict(model))
     else:
-        console.print(f"registered {model.reference}, {size(model.size_bytes)}")
+        say(f"registered {model.reference}, {size(model.size_bytes)}")
 
 
 def _header(folder: Path, name: str) -> registry_service_pb2.ModelHeader:
@@ -53,9 +54,7 @@ def _header(folder: Path, name: str) -> registry_service_pb2.ModelHeader:
         raise InvalidArgumentError.of(
             str(path), "is missing; it gives role, network, channels, classes, mean and std"
         )
-    described = yaml.safe_load(path.read_text())
-    if not isinstance(described, dict):
-        raise InvalidArgumentError.of(str(path), "must be a mapping")
+    described = load_yaml(path)
     described["network_json"] = jsonlib.dumps(described.pop("network", {}))
     if isinstance(role := described.get("role"), str):
         described["role"] = f"MODEL_ROLE_{role.upper()}"
@@ -119,7 +118,7 @@ def alias(
     """Points an alias at a version; the inference service follows."""
     with Client.connect() as client:
         model = client.models.alias(reference, alias)
-    console.print(f"{model.reference} is now {alias}")
+    say(f"{model.reference} is now {alias}")
 
 
 @app.command("rm")

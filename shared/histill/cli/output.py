@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
+from rich.text import Text
 
 console = Console()
 errors = Console(stderr=True)
@@ -20,10 +17,14 @@ errors = Console(stderr=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def as_dict(message: Message) -> dict[str, object]:
-    """A message as JSON values, with the names of the API."""
-    found: dict[str, object] = MessageToDict(message, preserving_proto_field_name=True)
-    return found
+def say(words: str) -> None:
+    """Prints words as they are: names and errors may hold what rich takes for markup."""
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(words: str) -> None:
+    """Prints what went wrong to standard error, as it is."""
+    errors.print(Text("error ", style="red") + Text(words), soft_wrap=True, highlight=False)
 
 
 def print_json(value: object) -> None:
@@ -39,13 +40,14 @@ def print_json_line(value: object) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table; an empty one says so."""
     if not rows:
-        console.print(f"no {title}")
+        say(f"no {title}")
         return
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for index, column in enumerate(columns):
+        # The first column is what one copies into the next command.
+        table.add_column(column, overflow="fold", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console.print(table)
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from histill.cli.output import JsonFlag, as_dict, console, print_json
+from histill.cli.output import JsonFlag, complain, print_json, say
 from histill.client import Client
+from histill.core.errors import InvalidArgumentError
+from histill.core.json_form import as_dict
 from histill.ml.overlay import draw_overlay
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ _SUFFIX = {
     Format.RLE: ".rle.json",
 }
 
+# Only these are cut off: the last part of a DICOM file's name is often a number.
+_KNOWN = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
+
 
 def segment(
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF or DICOM.", exists=True)],
@@ -42,23 +47,49 @@ def segment(
     json: JsonFlag = False,
 ) -> None:
     """Segments images with a served model."""
+    targets = _targets(images, out)
     out.mkdir(parents=True, exist_ok=True)
-    summaries = []
+    summaries, failed = [], False
     with Client.connect() as client:
-        for image in images:
-            found = client.inference.segment(image, model=model, mask_format=mask_format)
-            path = out / f"{image.stem}{_SUFFIX[mask_format]}"
-            path.write_bytes(found.mask)
-            if overlay:
-                drawn = found
-                if mask_format is not Format.PNG:
-                    drawn = client.inference.segment(image, model=model)
-                draw_overlay(image, drawn.mask).save(out / f"{image.stem}.overlay.png")
+        for image, stem in targets.items():
+            path = out / f"{stem}{_SUFFIX[mask_format]}"
+            try:
+                found = client.inference.segment(image, model=model, mask_format=mask_format)
+                path.write_bytes(found.mask)
+                if overlay:
+                    drawn = found
+                    if mask_format is not Format.PNG:
+                        drawn = client.inference.segment(image, model=model)
+                    draw_overlay(image, drawn.mask).save(out / f"{stem}.overlay.png")
+            except InvalidArgumentError as exc:
+                # One bad file keeps nobody from the others.
+                failed = True
+                complain(f"{image}: {exc}")
+                continue
             summaries.append(as_dict(found.summary) | {"image": str(image), "mask": str(path)})
             if not json:
-                console.print(_line(image, path, found), highlight=False)
+                say(_line(image, path, found))
     if json:
         print_json(summaries)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _targets(images: list[Path], out: Path) -> dict[Path, str]:
+    """Names of the results, without what they end in.
+
+    Raises:
+        InvalidArgumentError: Two images would write the same files.
+    """
+    names: dict[str, Path] = {}
+    for image in images:
+        known = image.suffix.lower() in _KNOWN
+        name = image.stem if known else image.name
+        if name in names:
+            words = f"{names[name]} and {image} would both write {out / name}.*; go one by one"
+            raise InvalidArgumentError.of("images", words)
+        names[name] = image
+    return {image: name for name, image in names.items()}
 
 
 def _line(image: Path, path: Path, found: Segmentation) -> str:

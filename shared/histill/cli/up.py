@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from histill.cli.output import console, print_table
+from histill.cli.output import print_table, say
 from histill.client.settings import home as default_home
 
 Home = Annotated[
@@ -38,14 +38,14 @@ def up(
         from histill.embedded.stack import running
 
         ports = Ports.free() if free_ports else Ports()
-        with running(folder, ports=ports, workers=workers, say=console.print) as stack:
+        with running(folder, ports=ports, workers=workers, say=say) as stack:
             print_table("endpoints", ("what", "where"), list(stack.endpoints().items()))
-            console.print(f"data, logs and keys: {folder}", soft_wrap=True)
+            say(f"data, logs and keys: {folder}")
             if folder != default_home().resolve():
-                console.print(f"for other commands: export HISTILL_HOME={folder}", soft_wrap=True)
-            console.print("Ctrl-C stops it; the data stays.")
+                say(f"for other commands: export HISTILL_HOME={folder}")
+            say("Ctrl-C stops it; the data stays.")
             while True:
                 stack.check()
                 time.sleep(0.5)
     except KeyboardInterrupt:
-        console.print(f"stopped; the data is in {folder}", soft_wrap=True)
+        say(f"stopped; the data is in {folder}")

@@ -8,7 +8,7 @@ from google.rpc import error_details_pb2
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from histill.api.distillation.v1 import job_pb2
-from histill.cli.output import console, errors
+from histill.cli.output import complain, console
 
 if TYPE_CHECKING:
     from histill.client import Client
@@ -29,12 +29,12 @@ def follow(client: Client, name: str, *, label: str = "", quiet: bool = False) -
         The ended job.
     """
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[stage]:<10} {task.completed:>4}/{task.total:.0f}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[measures]}"),
+        TextColumn("{task.fields[measures]}", markup=False),
         console=console,
         disable=quiet,
     ) as bar:
@@ -60,10 +60,10 @@ def follow(client: Client, name: str, *, label: str = "", quiet: bool = False) -
 
 def explain(job: job_pb2.Job) -> None:
     """Prints why a job failed, what helps, and the last lines of its log."""
-    errors.print(f"[red]{job.name} failed[/]: {job.error.message}", highlight=False)
+    complain(f"{job.name} failed: {job.error.message}")
     for detail in job.error.details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):
-            errors.print(f"what helps: {info.metadata['hint']}", highlight=False)
+            complain(f"what helps: {info.metadata['hint']}")
             if tail := info.metadata["log_tail"]:
-                errors.print(f"the end of its log:\n{tail}", markup=False, highlight=False)
+                complain(f"the end of its log:\n{tail}")

@@ -9,7 +9,7 @@ from histill.client.jobs import Jobs
 from histill.client.models import Models
 from histill.client.segmentation import Segmenter
 from histill.client.settings import ClientSettings, load_client
-from histill.rpc.channel import sync_channel
+from histill.rpc.channel import ChannelTls, sync_channel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ class Client:
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         jobs, registry, inference = self._channels = tuple(
-            _open(target, settings)
+            open_channel(target, settings)
             for target in (settings.jobs, settings.registry, settings.inference)
         )
         self.jobs = Jobs(jobs, timeout_s=settings.timeout_s)
@@ -76,7 +76,11 @@ class Client:
         self.close()
 
 
-def _open(target: str, settings: ClientSettings) -> grpc.Channel:
-    return sync_channel(
-        target, api_key=settings.api_key.get_secret_value(), ca_file=settings.ca_file
-    )
+def open_channel(target: str, settings: ClientSettings) -> grpc.Channel:
+    """A channel to one service, with our key and certificates.
+
+    Raises:
+        OSError: A PEM file cannot be read.
+    """
+    tls = ChannelTls(settings.ca_file, settings.certificate, settings.key)
+    return sync_channel(target, api_key=settings.api_key.get_secret_value(), tls=tls)

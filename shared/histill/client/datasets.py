@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from histill.api.registry.v1 import dataset_pb2
 from histill.api.registry.v1 import registry_service_pb2 as pb
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import grpc
+
+_KINDS = {
+    "auto": dataset_pb2.LABEL_KIND_UNSPECIFIED,
+    "semantic": dataset_pb2.LABEL_KIND_SEMANTIC,
+    "instance": dataset_pb2.LABEL_KIND_INSTANCE,
+}
 
 
 class Datasets:
@@ -39,6 +45,7 @@ class Datasets:
         name: str,
         classes: Sequence[str] = ("background", "object"),
         channels: int = 3,
+        labels: Literal["auto", "semantic", "instance"] = "auto",
         description: str = "",
     ) -> dataset_pb2.Dataset:
         """Packs a folder of images and labels and registers it as a new version.
@@ -47,16 +54,23 @@ class Datasets:
             folder: ``train/`` and ``val/`` with ``images/`` and ``labels/`` in each, or
                 ``images/`` and ``labels/`` alone, of which every fifth becomes ``val``.
             name: Name of the dataset.
-            classes: Names; index 0 is the background. Labels with higher values than
-                the last index number objects, not classes.
+            classes: Names; index 0 is the background.
             channels: 1 stores images as grey, 3 as RGB.
+            labels: ``semantic`` where values are class indices, ``instance`` where they
+                number objects; ``auto`` tells them apart where that is beyond doubt.
             description: Source, licence, how the labels were made.
 
         Raises:
             InvalidArgumentError: The folder is not like that; says which file and why.
         """
         with tempfile.TemporaryDirectory(prefix="histill-pack-") as scratch:
-            packed = pack(folder, Path(scratch), classes=len(classes), channels=channels)
+            packed = pack(
+                folder,
+                Path(scratch),
+                classes=len(classes),
+                channels=channels,
+                label_kind=_KINDS[labels],
+            )
             header = pb.DatasetHeader(
                 dataset_name=name,
                 classes=classes,

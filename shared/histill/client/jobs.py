@@ -106,20 +106,32 @@ class Jobs:
             UnavailableError: The service stayed away for ``patience_s``.
         """
         request = pb.WatchJobRequest(name=name, after_event_id=after_event_id)
-        gave_up = time.monotonic() + patience_s
+        away_since: float | None = None
         while True:
             try:
                 with translated():
                     for answer in self._stub.WatchJob(request):
-                        gave_up = time.monotonic() + patience_s
+                        away_since = None
                         request.after_event_id = answer.event.event_id
                         yield answer.event
             except UnavailableError:
-                if time.monotonic() > gave_up:
+                # Patience begins when the service goes, however long nothing happened before.
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > patience_s:
                     raise
             else:
                 return
             time.sleep(_RECONNECT_S)
+
+    def report(self, name: str) -> bytes:
+        """The report of a job that has succeeded: one self-contained HTML page.
+
+        Raises:
+            NotFoundError: There is no such job, or it has no report.
+        """
+        with translated():
+            request = pb.GetReportRequest(name=name)
+            return self._stub.GetReport(request, timeout=self._timeout_s).html
 
     def wait(self, name: str) -> job_pb2.Job:
         """Returns the job once it has ended."""

@@ -12,17 +12,19 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from histill.api.registry.v1 import dataset_pb2
-from histill.core.errors import InvalidArgumentError
+from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SHARD_BYTES = 64 << 20
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
+LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
 _EVERY_NTH_IS_VAL = 5
-_MODES = {1: "L", 3: "RGB"}
+_CHANNELS = (1, 3)
 _UINT16_MAX = 65535
+_OBJECT_CLASSES = 2  # background and object: what numbered objects become
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -48,7 +50,14 @@ class _Pair:
     label: Path
 
 
-def pack(folder: Path, out: Path, *, classes: int, channels: int) -> Packed:
+def pack(
+    folder: Path,
+    out: Path,
+    *,
+    classes: int,
+    channels: int,
+    label_kind: dataset_pb2.LabelKind.ValueType = dataset_pb2.LABEL_KIND_UNSPECIFIED,
+) -> Packed:
     """Writes shards of ``{split}/{id}.image.png`` and ``{split}/{id}.label.png``.
 
     Args:
@@ -56,20 +65,22 @@ def pack(folder: Path, out: Path, *, classes: int, channels: int) -> Packed:
         out: Folder for the shards.
         classes: Number of classes, the background included.
         channels: 1 or 3.
+        label_kind: What the label values mean; unspecified finds it out, and refuses
+            what may be either.
 
     Raises:
         InvalidArgumentError: The folder or one of its files is not as it must be.
     """
-    if channels not in _MODES:
+    if channels not in _CHANNELS:
         raise InvalidArgumentError.of("channels", f"{channels} channels cannot be packed; 1 or 3")
     pairs = list(_pairs(folder))
     shards: list[Path] = []
     splits: dict[str, int] = {"train": 0, "val": 0}
-    top = 0
+    top, top_name = 0, ""
     archive: tarfile.TarFile | None = None
     try:
         for index, pair in enumerate(pairs):
-            image, label, highest = _read(pair, _MODES[channels])
+            image, label, highest = _read(pair, channels)
             if archive is None or archive.offset > SHARD_BYTES:
                 if archive is not None:
                     archive.close()
@@ -79,12 +90,30 @@ def pack(folder: Path, out: Path, *, classes: int, channels: int) -> Packed:
             _add(archive, f"{stem}.image.png", image)
             _add(archive, f"{stem}.label.png", label)
             splits[pair.split] += 1
-            top = max(top, highest)
+            if highest > top:
+                top, top_name = highest, pair.label.name
     finally:
         if archive is not None:
             archive.close()
-    kind = dataset_pb2.LABEL_KIND_SEMANTIC if top < classes else dataset_pb2.LABEL_KIND_INSTANCE
-    return Packed(shards, splits, kind)
+    for split, count in splits.items():
+        if not count:
+            raise InvalidArgumentError.of("folder", f"{folder} gives no image to the split {split}")
+    return Packed(shards, splits, label_kind or _kind(top, top_name, classes))
+
+
+def _kind(top: int, name: str, classes: int) -> dataset_pb2.LabelKind.ValueType:
+    """What label values mean, where that is beyond doubt."""
+    if top == 0:
+        raise InvalidArgumentError.of("folder", "every label is empty: all of them are background")
+    if top < classes:
+        return dataset_pb2.LABEL_KIND_SEMANTIC
+    if classes > _OBJECT_CLASSES:
+        raise InvalidArgumentError.of(
+            "labels",
+            f"{name} holds the value {top}, which is none of the {classes} classes; correct it, "
+            "or say --labels instance if values number objects",
+        )
+    return dataset_pb2.LABEL_KIND_INSTANCE
 
 
 def val_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -113,7 +142,11 @@ def _matched(folder: Path) -> list[tuple[Path, Path]]:
     )
     if not images:
         raise InvalidArgumentError.of("folder", f"{folder}/images holds no image")
-    labels = {path.stem: path for path in sorted((folder / "labels").glob("*"))}
+    labels = {
+        path.stem: path
+        for path in sorted((folder / "labels").glob("*"))
+        if path.suffix.lower() in LABEL_SUFFIXES
+    }
     missing = [path.name for path in images if path.stem not in labels]
     if missing:
         raise InvalidArgumentError.of(
@@ -122,27 +155,36 @@ def _matched(folder: Path) -> list[tuple[Path, Path]]:
     return [(path, labels[path.stem]) for path in images]
 
 
-def _read(pair: _Pair, mode: str) -> tuple[bytes, bytes, int]:
+def _read(pair: _Pair, channels: int) -> tuple[bytes, bytes, int]:
+    from histill.ml.decoding import decode
+    from histill.ml.images import fit_channels
+
     try:
-        with Image.open(pair.image) as image, Image.open(pair.label) as label:
-            pixels = image.convert(mode)
+        # As the inference service does it, so that training sees what serving will.
+        with pair.image.open("rb") as file:
+            pixels = fit_channels(decode(file).pixels, channels)
+    except (InvalidArgumentError, ResourceExhaustedError) as exc:
+        raise InvalidArgumentError.of("folder", f"{pair.image}: {exc}") from exc
+    try:
+        with Image.open(pair.label) as label:
             values = np.asarray(label)
-    except (UnidentifiedImageError, OSError) as exc:
-        raise InvalidArgumentError.of("folder", f"{pair.image.name} cannot be read: {exc}") from exc
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as exc:
+        raise InvalidArgumentError.of("folder", f"{pair.label} cannot be read: {exc}") from exc
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
     if values.ndim != 2 or values.dtype.kind not in "iub":  # noqa: PLR2004 - rows and columns
         raise InvalidArgumentError.of(
             "folder", f"label {pair.label.name} must be one channel of whole numbers"
         )
-    if values.shape != (pixels.height, pixels.width):
+    if values.shape != (image.height, image.width):
         raise InvalidArgumentError.of(
             "folder",
             f"label {pair.label.name} is {values.shape[1]}x{values.shape[0]}, "
-            f"its image {pixels.width}x{pixels.height}",
+            f"its image {image.width}x{image.height}",
         )
     highest = int(values.max())
     if highest > _UINT16_MAX or int(values.min()) < 0:
         raise InvalidArgumentError.of("folder", f"label {pair.label.name} leaves 0 to 65535")
-    return _png(pixels), _png(Image.fromarray(values.astype(np.uint16))), highest
+    return _png(image), _png(Image.fromarray(values.astype(np.uint16))), highest
 
 
 def _png(image: Image.Image) -> bytes:

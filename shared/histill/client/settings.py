@@ -20,6 +20,8 @@ class ClientSettings(BaseModel):
         api_key: Sent as a bearer token with every call.
         ca_file: PEM file of the authority that signed the servers' certificates;
             with it the channels use TLS.
+        certificate: PEM file of our own certificate, where the servers ask for one (mTLS).
+        key: PEM file of its key.
         timeout_s: Longest wait for an answer that is not a stream.
     """
 
@@ -31,6 +33,8 @@ class ClientSettings(BaseModel):
     web: str = "http://127.0.0.1:8080"
     api_key: SecretStr = SecretStr("")
     ca_file: str = ""
+    certificate: str = ""
+    key: str = ""
     timeout_s: float = Field(default=60.0, gt=0)
 
 

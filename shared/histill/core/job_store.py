@@ -38,6 +38,11 @@ def job_prefix(job_id: str) -> str:
     return f"jobs/{job_id}/"
 
 
+def report_key(job_id: str) -> str:
+    """Key of a job's HTML report."""
+    return f"{job_prefix(job_id)}report.html"
+
+
 def _record_key(job_id: str) -> str:
     return f"{job_prefix(job_id)}job.json"
 
@@ -129,12 +134,24 @@ class JobStore:
             if new == old:
                 self.index.save(old)  # heals an index that missed an earlier change
                 return old
-            self._save(new)
-        if new.state is not old.state:
-            self.events.append(
-                job_id, JobEvent(time=self.clock(), attempt=new.attempt, state=new.state)
-            )
+            self.objects.put(_record_key(job_id), new.model_dump_json().encode())
+            # From here on it is so, whatever Redis says: nobody may take it for failed.
+            try:
+                self.index.save(new)
+                if new.state is not old.state:
+                    state = JobEvent(time=self.clock(), attempt=new.attempt, state=new.state)
+                    self.events.append(job_id, state)
+            except UnavailableError as exc:
+                log.warning("index_behind", job=job_id, state=new.state, why=str(exc))
         return new
+
+    def stored(self, job_id: str) -> Job:
+        """The record in S3, past the index.
+
+        Raises:
+            NotFoundError: There is none of that id.
+        """
+        return self._read(job_id)
 
     def delete(self, job_id: str) -> None:
         """Removes an ended job and all that is stored of it.
@@ -144,12 +161,16 @@ class JobStore:
             FailedPreconditionError: It has not ended.
         """
         with self.index.lock(job_id):
-            job = self._read(job_id)
+            try:
+                job = self._read(job_id)
+            except NotFoundError:
+                self.index.delete(job_id)  # what an earlier call may have left
+                raise
             if not job.state.final:
                 raise FailedPreconditionError(f"{job.name} is {job.state}; cancel it first")
             self.objects.delete(_record_key(job_id))
             self.objects.delete_prefix(job_prefix(job_id))
-        self.index.delete(job_id)
+            self.index.delete(job_id)
 
     def archive_events(self, job_id: str) -> None:
         """Writes the event log of an ended job to S3."""

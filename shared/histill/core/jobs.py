@@ -86,8 +86,10 @@ class JobError(_Record):
 class Job(_Record):
     """One distillation job, as stored in ``jobs/{id}/job.json``.
 
-    ``fence`` is the fencing number of the lease under which the job last
-    started: a writer that holds an older one has lost the job.
+    ``losses`` counts the attempts that ended for no fault of the job: a lost worker, or
+    servers that were away; a drained worker's attempt is none. ``fence`` is the fencing
+    number of the lease under which the job last started: a writer that holds an older
+    one has lost the job.
     """
 
     id: str
@@ -98,6 +100,7 @@ class Job(_Record):
     request_id: str = ""
     state: JobState = JobState.QUEUED
     attempt: int = 0
+    losses: int = 0
     fence: int = 0
     start_time: datetime | None = None
     end_time: datetime | None = None

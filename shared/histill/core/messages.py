@@ -47,6 +47,8 @@ def job_from_yaml(values: Mapping[str, Any]) -> job_pb2.Job:
     """
     job = job_pb2.Job()
     found = list(_misfits(values, job.DESCRIPTOR, "job"))
+    if len(several := [name for name in _SPECS if name in values]) > 1:
+        found.append(FieldViolation("job.spec", f"set one of {', '.join(several)}, not all"))
     if found:
         raise InvalidArgumentError(*found)
     return ParseDict(dict(values), job)

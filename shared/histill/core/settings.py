@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from histill.core.errors import SettingsError
@@ -20,7 +20,25 @@ if TYPE_CHECKING:
 
 PREFIX = "HISTILL_"
 # Read by the command line, the SDK and the tests, never by a service.
-OUTSIDE = ("HISTILL_DATA", "HISTILL_HOME", "HISTILL_CLIENT__")
+OUTSIDE = ("HISTILL_DATA", "HISTILL_HOME")
+# Every process's groups, so that one shell may hold the variables of several: each
+# process checks the groups that it has, and leaves the others to their owners.
+GROUPS = frozenset(
+    {
+        "AUTH",
+        "CLIENT",
+        "INFERENCE",
+        "LOG",
+        "REAPER",
+        "REDIS",
+        "S3",
+        "SERVER",
+        "TLS",
+        "UPLOAD",
+        "WEB",
+        "WORKER",
+    }
+)
 
 
 class _Part(BaseModel):
@@ -74,6 +92,14 @@ class TlsSettings(_Part):
     certificate: str = ""
     key: str = ""
     client_ca: str = Field(default="", description="with it, clients must show a certificate")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together; set both or neither")
+        if self.client_ca and not self.certificate:
+            raise ValueError("client_ca asks clients for certificates, which needs TLS itself")
+        return self
 
 
 class LogSettings(_Part):
@@ -160,10 +186,13 @@ def unknown_variables(
 ) -> list[str]:
     """One sentence for each ``HISTILL_*`` variable that nothing reads."""
     known = variable_names(settings_type)
+    others = GROUPS - {name.removeprefix(PREFIX).partition("__")[0] for name in known}
     problems = []
     for name in sorted(environment):
         upper = name.upper()
-        if upper.startswith(PREFIX) and upper not in known and not upper.startswith(OUTSIDE):
+        group, _, member = upper.removeprefix(PREFIX).partition("__")
+        elsewhere = upper in OUTSIDE or (member and group in others)
+        if upper.startswith(PREFIX) and upper not in known and not elsewhere:
             close = difflib.get_close_matches(upper, sorted(known), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             problems.append(f"{name} is not a setting{hint}")

@@ -30,11 +30,7 @@ def write_panel(path: Path, image: Path, masks: Mapping[str, npt.NDArray[np.uint
     """
     drawn: dict[str, Any] = {}
     for name, mask in masks.items():
-        if mask is None:
-            with Image.open(image) as opened:
-                drawn[name] = opened.convert("RGB")
-        else:
-            drawn[name] = draw_overlay(image.read_bytes(), mask)
+        drawn[name] = draw_overlay(image, mask)
     width, height = (_SCALE * side for side in next(iter(drawn.values())).size)
     sheet = Image.new("RGB", (len(drawn) * (width + _GAP) - _GAP, height + _HEAD), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from histill.api.distillation.v1 import job_pb2
-from histill.client.packing import val_pairs
+from histill.client.packing import pack, val_pairs
 from histill.core.errors import HistillError, InvalidArgumentError
 from histill.demo import plan
 from histill.demo.measure import Row, held_out, measure
@@ -17,7 +19,6 @@ from histill.demo.tissue import CLASSES, DESCRIPTION, TRAIN_TILE, write_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from histill.client import Client
 
@@ -74,6 +75,16 @@ def choose_source(data: Path | None, home: Path) -> Source:
     # A folder of datasets: the smallest makes the shortest demo.
     folder = min(usable, key=lambda path: sum(len(names) for *_, names in os.walk(path)))
     return Source(folder, ("background", "object"), f"from {folder}")
+
+
+def check_source(source: Source) -> None:
+    """Looks at every image and label once, before seconds go into starting servers.
+
+    Raises:
+        InvalidArgumentError: One cannot be used; names it.
+    """
+    with tempfile.TemporaryDirectory(prefix="histill-demo-") as scratch:
+        pack(source.folder, Path(scratch), classes=len(source.classes), channels=3)
 
 
 def _is_dataset(path: Path) -> bool:

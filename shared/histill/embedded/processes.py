@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
-from minio import Minio
 from redis import Redis
 from redis.exceptions import RedisError
 
+from histill.adapters.s3 import S3ObjectStore
+from histill.core.errors import StorageUnavailableError
+from histill.core.settings import S3Settings
 from histill.embedded.layout import HOST
 from histill.rpc.probe import is_serving
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from histill.embedded.layout import Ports, Secrets
+from histill.embedded.layout import Ports, Secrets
 
 _PROBE_S = 1.0
 
@@ -70,6 +72,7 @@ def process_plans(ports: Ports, keys: Secrets, *, workers: int, scratch: Path) -
     }
     worker = {
         "HISTILL_WORKER__CONCURRENCY": str(workers),
+        "HISTILL_WORKER__METRICS_HOST": HOST,
         "HISTILL_WORKER__METRICS_PORT": str(ports.worker_metrics),
         "HISTILL_WORKER__SCRATCH": str(scratch),
     }
@@ -122,8 +125,18 @@ def s3_answers(port: int, keys: Secrets) -> bool:
     """Whether the S3 server takes our keys."""
     if not _open(port):
         return False
-    client = Minio(f"{HOST}:{port}", keys.s3_access_key, keys.s3_secret_key, secure=False)
-    client.list_buckets()
+    settings = S3Settings.model_validate(
+        {
+            "endpoint": f"{HOST}:{port}",
+            "access_key": keys.s3_access_key,
+            "secret_key": keys.s3_secret_key,
+            "timeout_s": _PROBE_S,
+        }
+    )
+    try:
+        S3ObjectStore.connect(settings).ensure_bucket()
+    except StorageUnavailableError:
+        return False
     return True
 
 

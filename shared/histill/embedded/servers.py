@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A child process and where it writes its log."""
+    """A child process and where it writes its log.
+
+    Attributes:
+        log_start: Size of the log before this run.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    log_start: int = 0
 
 
 def start_valkey(
@@ -85,6 +90,7 @@ def start(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
+        before = out.tell()
         process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
             command,
             stdin=subprocess.DEVNULL,
@@ -94,7 +100,7 @@ def start(
             start_new_session=True,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - one prctl, which takes no lock
         )
-    return ServerProcess(name, process, log)
+    return ServerProcess(name, process, log, before)
 
 
 _LIBC = ctypes.CDLL(None)

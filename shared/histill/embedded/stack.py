@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -52,7 +53,10 @@ class Stack:
         """
         for child in self.children:
             if (code := child.process.poll()) is not None:
-                raise EmbeddedError(f"{child.name} ended with code {code}\n{_tail(child.log)}")
+                raise EmbeddedError(
+                    f"{child.name} {_ending(code)}; everything was stopped. Start again: queued "
+                    f"and running jobs go on. The end of {child.log}:\n{_tail(child)}"
+                )
 
     def endpoints(self) -> dict[str, str]:
         """Every endpoint by name, for people."""
@@ -94,6 +98,7 @@ def running(
         raise EmbeddedError(
             f"{home} cannot be made ({exc.strerror}); choose another --home"
         ) from exc
+    home.chmod(0o700)
     with _only_one(home):
         if taken := ports.taken():
             which = ", ".join(f"{name} {port}" for name, port in taken.items())
@@ -193,6 +198,18 @@ def _stop(stack: Stack, *, say: Callable[[str], None]) -> None:
                 child.process.wait()
 
 
+def in_use(home: Path) -> bool:
+    """Whether a system runs in this folder, by its lock and not by what it left."""
+    try:
+        with (home / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
     with (home / "lock").open("w") as lock:
@@ -205,5 +222,13 @@ def _only_one(home: Path) -> Iterator[None]:
         yield
 
 
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+def _ending(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"was ended by {name}" + (" (often for want of memory)" if name == "SIGKILL" else "")
+    return f"ended with code {code}"
+
+
+def _tail(child: ServerProcess) -> str:
+    text = child.log.read_bytes()[child.log_start :].decode(errors="replace")
+    return "\n".join(text.splitlines()[-_LOG_LINES:])

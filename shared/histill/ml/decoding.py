@@ -27,10 +27,11 @@ def sniff(file: BinaryIO) -> SourceFormat:
         return "png"
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
-    if head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
-        return "tiff"
+    # Before TIFF: a DICOM file may begin with a TIFF header, to be readable as either.
     if head[128:] == b"DICM":
         return "dicom"
+    if head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        return "tiff"
     what = "an unknown format" if head else "an empty file"
     raise InvalidArgumentError.of(FIELD, f"{what}; {_SUPPORTED}")
 

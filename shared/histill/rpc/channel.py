@@ -10,6 +10,7 @@ import grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+from dataclasses import dataclass
 
 MAX_MESSAGE_BYTES = 64 << 20
 # Only UNAVAILABLE: the call did not reach a handler, or the handler changed nothing.
@@ -76,32 +77,61 @@ class _SyncBearer(
     intercept_stream_stream: Any = _call
 
 
-def sync_channel(target: str, *, api_key: str = "", ca_file: str = "") -> grpc.Channel:
+@dataclass(frozen=True)
+class ChannelTls:
+    """PEM files of a channel; without an authority it is in clear text.
+
+    Attributes:
+        ca_file: Of the authority that signed the server's certificate.
+        certificate: Our own, where the server asks for one (mTLS).
+        key: Of our certificate.
+    """
+
+    ca_file: str = ""
+    certificate: str = ""
+    key: str = ""
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Reads the files; ``None`` in clear text.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        if not self.ca_file:
+            return None
+        return grpc.ssl_channel_credentials(
+            Path(self.ca_file).read_bytes(),
+            Path(self.key).read_bytes() if self.key else None,
+            Path(self.certificate).read_bytes() if self.certificate else None,
+        )
+
+
+CLEAR = ChannelTls()
+
+
+def sync_channel(target: str, *, api_key: str = "", tls: ChannelTls = CLEAR) -> grpc.Channel:
     """A channel for threads.
 
     Args:
         target: ``host:port``.
         api_key: Sent as a bearer token with every call.
-        ca_file: PEM file of the authority that signed the server's certificate; with
-            it the channel uses TLS.
+        tls: Its files.
     """
-    if ca_file:
-        trust = grpc.ssl_channel_credentials(Path(ca_file).read_bytes())
+    if trust := tls.credentials():
         channel = grpc.secure_channel(target, trust, options=_OPTIONS)
     else:
         channel = grpc.insecure_channel(target, options=_OPTIONS)
     return grpc.intercept_channel(channel, _SyncBearer(api_key)) if api_key else channel
 
 
-def channel(target: str, *, ca_file: str = "") -> grpc.aio.Channel:
+def channel(target: str, *, tls: ChannelTls = CLEAR) -> grpc.aio.Channel:
     """A channel for asyncio; the API key is the caller's to send (``bearer``).
 
     Args:
         target: ``host:port``.
-        ca_file: As in ``sync_channel``.
+        tls: Its files.
     """
-    if ca_file:
-        trust = grpc.ssl_channel_credentials(Path(ca_file).read_bytes())
+    if trust := tls.credentials():
         return grpc.aio.secure_channel(target, trust, options=_OPTIONS)
     return grpc.aio.insecure_channel(target, options=_OPTIONS)
 

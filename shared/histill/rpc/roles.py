@@ -19,6 +19,7 @@ ROLES: dict[str, Role] = {
     _DISTILLATION + "CancelJob": "operator",
     _DISTILLATION + "DeleteJob": "admin",
     _DISTILLATION + "WatchJob": "viewer",
+    _DISTILLATION + "GetReport": "viewer",
     _REGISTRY + "UploadModel": "operator",
     _REGISTRY + "DownloadModel": "operator",
     _REGISTRY + "GetModel": "viewer",

@@ -13,7 +13,7 @@ COMMANDS = [
     "demo",
     "doctor",
     "segment",
-    *(f"jobs {verb}" for verb in ("submit", "ls", "get", "watch", "cancel", "rm")),
+    *(f"jobs {verb}" for verb in ("submit", "ls", "get", "watch", "cancel", "report", "rm")),
     *(f"models {verb}" for verb in ("push", "ls", "get", "alias", "rm")),
     *(f"datasets {verb}" for verb in ("push", "ls", "rm")),
 ]

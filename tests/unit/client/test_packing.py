@@ -13,6 +13,8 @@ from PIL import Image
 from histill.api.registry.v1 import dataset_pb2
 from histill.client.packing import pack, val_pairs
 from histill.core.errors import InvalidArgumentError
+from histill.ml.decoding import decode
+from histill.ml.images import fit_channels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,21 +44,70 @@ def test_splits_are_kept_and_images_become_rgb(tmp_path: Path) -> None:
 def test_every_fifth_image_of_a_plain_folder_is_held_out(tmp_path: Path) -> None:
     """Without given splits, every fifth image is for validation, in sorted order."""
     for name in "abcdefg":
-        write(tmp_path, name, np.zeros((4, 4), np.uint8))
+        write(tmp_path, name, np.ones((4, 4), np.uint8))
     assert pack(tmp_path, tmp_path, classes=2, channels=3).splits == {"train": 5, "val": 2}
     assert [image.stem for image, _ in val_pairs(tmp_path)] == ["a", "f"]
 
 
 def test_values_beyond_the_classes_mean_objects(tmp_path: Path) -> None:
     """Labels with values up to the last class are semantic; higher ones number objects."""
-    write(tmp_path, "a", np.full((4, 4), 1, np.uint8))
+    for name in "ab":
+        write(tmp_path, name, np.full((4, 4), 1, np.uint8))
     assert pack(tmp_path, tmp_path, classes=2, channels=3).label_kind == (
         dataset_pb2.LABEL_KIND_SEMANTIC
     )
-    write(tmp_path, "b", np.full((4, 4), 900, np.uint16))
+    write(tmp_path, "c", np.full((4, 4), 900, np.uint16))
     assert pack(tmp_path, tmp_path, classes=2, channels=3).label_kind == (
         dataset_pb2.LABEL_KIND_INSTANCE
     )
+
+
+def test_a_stray_value_among_classes_is_no_object_number(tmp_path: Path) -> None:
+    """With named classes a value beyond them is refused by name, unless objects are meant."""
+    for name in "ab":
+        write(tmp_path, name, np.full((4, 4), 2, np.uint8))
+    write(tmp_path, "void", np.full((4, 4), 255, np.uint8))
+    with pytest.raises(InvalidArgumentError, match=r"void\.png holds the value 255"):
+        pack(tmp_path, tmp_path, classes=3, channels=3)
+    instance = dataset_pb2.LABEL_KIND_INSTANCE
+    packed = pack(tmp_path, tmp_path, classes=3, channels=3, label_kind=instance)
+    assert packed.label_kind == instance
+
+
+def test_labels_of_nothing_are_refused(tmp_path: Path) -> None:
+    """A set without a single labelled pixel cannot be meant."""
+    for name in "ab":
+        write(tmp_path, name, np.zeros((4, 4), np.uint8))
+    with pytest.raises(InvalidArgumentError, match="every label is empty"):
+        pack(tmp_path, tmp_path, classes=2, channels=3)
+
+
+def test_training_sees_what_serving_will(tmp_path: Path) -> None:
+    """A 16-bit image is stored as the inference service decodes it, not clipped to white."""
+    for name in "ab":
+        write(tmp_path, name, np.ones((4, 6), np.uint8))
+    deep = np.linspace(560, 3056, 24).reshape(4, 6).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "images" / "a.png")
+    packed = pack(tmp_path, tmp_path, classes=2, channels=3)
+    with tarfile.open(packed.shards[0]) as archive:
+        member = archive.extractfile("val/00000-a.image.png")
+        assert member is not None
+        stored = np.asarray(Image.open(io.BytesIO(member.read())))
+    with (tmp_path / "images" / "a.png").open("rb") as file:
+        served = fit_channels(decode(file).pixels, 3)
+    assert np.array_equal(stored, served)
+    assert (stored.min(), stored.max()) == (0, 255)
+
+
+def test_a_broken_label_and_an_empty_split_are_named(tmp_path: Path) -> None:
+    """The error says which file it is, and which split has nothing."""
+    write(tmp_path, "a", np.ones((4, 4), np.uint8))
+    (tmp_path / "labels" / "a.txt").write_text("a note")
+    with pytest.raises(InvalidArgumentError, match="no image to the split train"):
+        pack(tmp_path, tmp_path, classes=2, channels=3)
+    (tmp_path / "labels" / "a.png").write_bytes(b"broken")
+    with pytest.raises(InvalidArgumentError, match=r"labels/a\.png cannot be read"):
+        pack(tmp_path, tmp_path, classes=2, channels=3)
 
 
 def test_a_missing_label_is_named(tmp_path: Path) -> None:
@@ -79,7 +130,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     """A text file called PNG is named."""
     write(tmp_path, "a", np.zeros((4, 4), np.uint8))
     (tmp_path / "images" / "a.png").write_text("hello")
-    with pytest.raises(InvalidArgumentError, match=r"a\.png cannot be read"):
+    with pytest.raises(InvalidArgumentError, match=r"images/a\.png: image: an unknown format"):
         pack(tmp_path, tmp_path, classes=2, channels=3)
 
 

@@ -106,6 +106,12 @@ def test_values_out_of_range_are_named_with_the_range() -> None:
     assert "0.5" in found["job.multi_teacher.temperature"]
 
 
+def test_two_specs_in_one_job_are_refused() -> None:
+    """The error names both."""
+    with pytest.raises(InvalidArgumentError, match="supervised, multi_teacher"):
+        messages.job_from_yaml({"supervised": {}, "multi_teacher": {}})
+
+
 def test_a_job_without_a_spec_says_what_to_set() -> None:
     """The error lists the kinds there are."""
     with pytest.raises(InvalidArgumentError, match="supervised, multi_teacher"):

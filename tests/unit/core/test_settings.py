@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from histill.core.errors import SettingsError
-from histill.core.settings import ServiceSettings, load, variable_names
+from histill.core.settings import GROUPS, ServiceSettings, TlsSettings, load, variable_names
+from histill.distill.settings import WorkerSettings
+from histill.inference.settings import InferenceSettings
+from histill.jobs.settings import JobsSettings
+from histill.registry.settings import RegistrySettings
+from histill.web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
 
 
 def test_variables_fill_nested_fields(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,9 +44,10 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         load(ServiceSettings)
 
 
-def test_variables_of_clients_and_tests_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell set up for the command line can start a service."""
+def test_variables_of_other_processes_are_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One shell can start every process; each checks its own groups only."""
     monkeypatch.setenv("HISTILL_CLIENT__API_KEY", "x")
+    monkeypatch.setenv("HISTILL_WORKER__CONCURRENCY", "2")
     monkeypatch.setenv("HISTILL_DATA", "x")
     assert load(ServiceSettings)
 
@@ -50,3 +61,23 @@ def test_nobody_is_let_in_by_default() -> None:
 def test_every_field_has_a_variable() -> None:
     """The list of variables holds nested fields under their full names."""
     assert {"HISTILL_REDIS__URL", "HISTILL_TLS__CLIENT_CA"} <= variable_names(ServiceSettings)
+
+
+def test_every_group_of_every_process_is_known() -> None:
+    """A process with a new group is not a stranger to the others."""
+    kinds: list[type[BaseSettings]] = [
+        JobsSettings,
+        RegistrySettings,
+        InferenceSettings,
+        WebSettings,
+        WorkerSettings,
+    ]
+    groups = {name.upper() for kind in kinds for name in kind.model_fields}
+    assert groups | {"CLIENT"} == GROUPS
+
+
+@pytest.mark.parametrize("files", [{"certificate": "c"}, {"key": "k"}, {"client_ca": "a"}], ids=str)
+def test_half_of_tls_is_an_error(files: dict[str, str]) -> None:
+    """What looks protected and is not would be worse than no setting."""
+    with pytest.raises(ValueError, match="certificate"):
+        TlsSettings.model_validate(files)

@@ -29,7 +29,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.jobs = JobStore(self.objects, self.index, MemoryEvents(), lambda: NOW)
-        patience = ReaperPart(grace_s=0, resubmit_s=0, max_attempts=2)
+        patience = ReaperPart(grace_s=0, resubmit_s=0, max_losses=2)
         self.reaper = Reaper(
             "me", self.jobs, self.index, self.live, self.queue, patience, lambda: NOW
         )
@@ -70,7 +70,7 @@ def test_a_leased_job_is_left_alone(world: World) -> None:
 
 def test_a_job_that_keeps_losing_its_worker_fails_with_a_hint(world: World) -> None:
     """After the last attempt it says what to look for."""
-    job = world.add(JobState.RUNNING, attempt=2)
+    job = world.add(JobState.RUNNING, attempt=4, losses=1)
     world.reaper.look()
     ended = world.jobs.get(job.id)
     assert ended.state is JobState.FAILED

@@ -36,6 +36,14 @@ def test_a_window_decides_what_is_dark_and_light() -> None:
     np.testing.assert_allclose(pixels[inside], expected, atol=1)
 
 
+def test_a_file_that_is_tiff_and_dicom_is_taken_for_dicom() -> None:
+    """The preamble may hold a TIFF header, so that either kind of reader finds its way."""
+    data = dicom(DEEP, WindowCenter=2000, WindowWidth=1001, BitsStored=12, HighBit=11)
+    both = b"II*\0" + data[4:]
+    assert decode(both).source == "dicom"
+    assert np.array_equal(decode(both).pixels, decode(data).pixels)
+
+
 def test_rescale_comes_before_the_window() -> None:
     """A CT's window is in Hounsfield units."""
     stored = np.array([[0, 1024, 1064, 1104, 2000, 3000]], np.int16)

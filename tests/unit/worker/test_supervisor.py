@@ -14,7 +14,7 @@ import pytest
 from fakes import MemoryEvents, MemoryIndex, MemoryLive, MemoryObjects, MemoryVersions
 from histill.core import catalog
 from histill.core.catalog import DATASETS, MODELS
-from histill.core.errors import NotFoundError
+from histill.core.errors import NotFoundError, QueueUnavailableError
 from histill.core.job_store import JobStore
 from histill.core.jobs import Job, JobState
 from histill.core.manifests import DatasetManifest, LabelKind
@@ -63,6 +63,7 @@ class World:
             jobs=self.jobs,
             live=self.live,
             settings=WorkerPart(lease_ttl_s=1, poll_s=0.05, stop_grace_s=0.2),
+            scratch=self.root,
             clock=lambda: NOW,
             draining=threading.Event(),
             command=lambda folder: [sys.executable, "-c", self.code, str(folder.root)],
@@ -217,3 +218,44 @@ def test_a_job_left_running_by_a_lost_worker_is_taken_over(world: World) -> None
     world.jobs.update(job.id, lambda j: j.moved_to(JobState.RUNNING, at=NOW, fence=40))
     done = world.run(job)
     assert (done.state, done.attempt, done.fence) == (JobState.SUCCEEDED, 2, 41)
+
+
+def test_a_result_that_redis_did_not_hear_of_is_kept(world: World) -> None:
+    """Once the record says SUCCEEDED, a Redis that leaves takes no model away."""
+    job = world.add()
+
+    def away(*_: object) -> None:
+        raise QueueUnavailableError("away")
+
+    def publish_then_lose_redis() -> None:
+        world.jobs.index.save = away  # type: ignore[method-assign,assignment]
+        world.jobs.events.append = away  # type: ignore[method-assign,assignment]
+
+    world.code = "import time; time.sleep(0.8)\n" + TRAINER
+    later(0.4, publish_then_lose_redis)
+    run_job(job.id, world.worker)
+    assert world.jobs.stored(job.id).state is JobState.SUCCEEDED
+    assert catalog.find(world.objects, MODELS, "m@1").job == job.name
+
+
+def test_drains_are_no_losses(world: World) -> None:
+    """A job that is given back at every update is not given up."""
+    world.code = SLEEPER
+    job = world.add()
+    for _ in range(4):
+        world.worker.draining.clear()
+        later(0.3, world.worker.draining.set)
+        given = world.run(job)
+    assert (given.state, given.attempt, given.losses) == (JobState.QUEUED, 4, 0)
+
+
+def test_a_crashed_watch_stops_the_attempt(world: World) -> None:
+    """An attempt that nobody watches any more must not go on."""
+    world.code = SLEEPER
+    job = world.add()
+
+    def broken(_: str) -> bool:
+        raise ZeroDivisionError
+
+    world.live.cancel_requested = broken  # type: ignore[method-assign,assignment]
+    assert world.run(job).state is JobState.RUNNING  # left to the reaper

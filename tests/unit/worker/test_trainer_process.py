@@ -15,6 +15,7 @@ from histill.core.manifests import ModelRole, Normalization
 from histill.distill.stops import Stop, StoppedError, StopReason
 from histill.distill.trainer_process import run_trainer, trainer_command, trainer_environment
 from histill.distill.workdir import RunResult, Workdir
+from running import command_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +113,46 @@ def test_several_processes_go_through_torchrun(tmp_path: Path) -> None:
     assert "torch.distributed.run" not in trainer_command(Workdir(tmp_path), processes=1)
     several = trainer_command(Workdir(tmp_path), processes=2)
     assert several[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def test_children_of_a_dead_launcher_are_ended_too(tmp_path: Path) -> None:
+    """A launcher that is killed leaves no rank behind."""
+    code = (
+        "import os, pathlib, signal, subprocess, sys;"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid));"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    started = time.monotonic()
+    with pytest.raises(WorkFailedError):
+        run(tmp_path, code)
+    assert time.monotonic() - started < 4
+    deadline = time.monotonic() + 5
+    while (child := command_lines().get(int((tmp_path / "pid").read_text()))) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    assert not child
+
+
+def test_a_failing_listener_is_not_blamed_on_the_trainer(tmp_path: Path) -> None:
+    """What our own callback raises is raised, and the child can still write."""
+
+    def broken(_: str) -> None:
+        raise ZeroDivisionError
+
+    Workdir(tmp_path).write_result(RESULT)
+    with pytest.raises(ZeroDivisionError):
+        run_trainer(
+            [
+                sys.executable,
+                "-c",
+                "import sys; [print('x' * 999, file=sys.stderr) for _ in range(999)]",
+            ],
+            {},
+            Workdir(tmp_path),
+            Stop(),
+            on_event=lambda _: None,
+            on_log=broken,
+            grace_s=0.3,
+        )

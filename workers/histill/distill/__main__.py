@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from celery.signals import worker_shutting_down
 from prometheus_client import start_http_server
@@ -11,9 +12,13 @@ from histill.adapters.celery_app import make_app
 from histill.core.errors import HistillError
 from histill.core.settings import load
 from histill.distill.bootstrap import build
+from histill.distill.scratch import scratch_folder
 from histill.distill.settings import WorkerSettings
 from histill.distill.tasks import register
 from histill.rpc.logs import configure
+
+if TYPE_CHECKING:
+    from histill.distill.supervisor import Worker
 
 
 def main() -> int:
@@ -21,12 +26,19 @@ def main() -> int:
     try:
         settings = load(WorkerSettings)
         configure(settings.log, process="worker")
-        worker = build(settings)
-        if settings.worker.metrics_port >= 0:
-            start_http_server(settings.worker.metrics_port)
+        with scratch_folder(settings.worker.scratch) as scratch:
+            worker = build(settings, scratch)
+            if settings.worker.metrics_port >= 0:
+                start_http_server(settings.worker.metrics_port, settings.worker.metrics_host)
+            run(settings, worker)
     except (HistillError, OSError) as exc:
         sys.stderr.write(f"histill worker: {exc}\n")
         return 1
+    return 0
+
+
+def run(settings: WorkerSettings, worker: Worker) -> None:
+    """Takes jobs until told to stop; then gives back what it holds."""
 
     @worker_shutting_down.connect(weak=False)
     def drain(**_: object) -> None:
@@ -39,7 +51,6 @@ def main() -> int:
     options = ["--pool=threads", f"--concurrency={settings.worker.concurrency}"]
     quiet = ["--loglevel=WARNING", "--without-gossip", "--without-mingle"]
     app.worker_main(["worker", *options, *quiet])
-    return 0
 
 
 if __name__ == "__main__":

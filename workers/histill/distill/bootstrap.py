@@ -17,11 +17,13 @@ from histill.distill.supervisor import Worker
 from histill.distill.trainer_process import trainer_command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from histill.distill.settings import WorkerSettings
 
 
-def build(settings: WorkerSettings) -> Worker:
-    """The worker's dependencies over the real servers."""
+def build(settings: WorkerSettings, scratch: Path) -> Worker:
+    """The worker's dependencies over the real servers; work folders go into ``scratch``."""
     objects = S3ObjectStore.connect(settings.s3)
     redis = connect(settings.redis)
     return Worker(
@@ -30,6 +32,7 @@ def build(settings: WorkerSettings) -> Worker:
         jobs=JobStore(objects, RedisJobIndex(redis), RedisEventLog(redis), utc_now),
         live=RedisLiveState(redis),
         settings=settings.worker,
+        scratch=scratch,
         clock=utc_now,
         draining=threading.Event(),
         command=partial(trainer_command, processes=settings.worker.processes),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from histill.distill.examples import differs_from_neighbour
+from histill.ml.neighbours import differs_from_neighbour
 
 if TYPE_CHECKING:
     import numpy.typing as npt

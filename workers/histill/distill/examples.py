@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from histill.core.manifests import LabelKind, Normalization
 from histill.distill.reasons import dataset_invalid
+from histill.ml.neighbours import differs_from_neighbour
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,18 +131,6 @@ def class_map(
     for _ in range(_CONTOUR_PX - 1):
         contour = _grown(contour)
     return inside.astype(np.uint8) + (inside & contour).astype(np.uint8)
-
-
-def differs_from_neighbour(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Pixels [H, W] that have one of another value above, below, left or right."""
-    differs = np.zeros(values.shape, dtype=bool)
-    down = values[1:] != values[:-1]
-    right = values[:, 1:] != values[:, :-1]
-    differs[1:] |= down
-    differs[:-1] |= down
-    differs[:, 1:] |= right
-    differs[:, :-1] |= right
-    return differs
 
 
 def _grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -29,7 +29,10 @@ class WorkerPart(BaseModel):
     stop_grace_s: float = Field(
         default=2.0, ge=0.0, description="from SIGTERM to SIGKILL of a trainer"
     )
-    max_attempts: int = Field(default=3, ge=1, le=100, description="attempts while storage is away")
+    max_losses: int = Field(
+        default=3, ge=1, le=100, description="attempts that servers which are away may spoil"
+    )
+    metrics_host: str = "0.0.0.0"  # noqa: S104 - Prometheus scrapes from outside
     metrics_port: int = Field(default=9105, ge=-1, le=65535, description="-1: none")
 
 

@@ -120,3 +120,8 @@ def _watch(
             if time.monotonic() - renewed > ttl_s:
                 stop.set(StopReason.LEASE_LOST)
                 return
+        except Exception:
+            # Whatever it is: an attempt that nobody watches must not go on.
+            log.exception("watch_crashed", job=lease.job_id)
+            stop.set(StopReason.LEASE_LOST)
+            return

@@ -26,6 +26,7 @@ from histill.core.errors import (
     UnavailableError,
 )
 from histill.core.events import JobEvent
+from histill.core.job_store import report_key
 from histill.core.jobs import Job, JobState, Progress
 from histill.core.manifests import WEIGHTS, ModelManifest
 from histill.core.names import Reference
@@ -59,6 +60,7 @@ class Worker:
     jobs: JobStore
     live: LiveState
     settings: WorkerPart
+    scratch: Path
     clock: Clock
     draining: threading.Event
     command: Callable[[Workdir], list[str]]
@@ -89,6 +91,8 @@ def run_job(job_id: str, worker: Worker) -> None:
                 return
             if job.state is JobState.RUNNING:
                 Attempt(worker, job, stop).run()
+            else:
+                _close(job, worker)
     finally:
         worker.live.release_lease(job_id, owner, fence)
 
@@ -98,8 +102,15 @@ def _started(job: Job, fence: int, clock: Clock) -> Job:
         return job.moved_to(JobState.CANCELLED, at=clock())
     if job.state is JobState.RUNNING:
         # Its last worker is gone (we hold the lease) and nobody has put it back yet.
-        job = job.moved_to(JobState.QUEUED, at=clock())
+        job = job.moved_to(JobState.QUEUED, at=clock(), losses=job.losses + 1)
     return job.moved_to(JobState.RUNNING, at=clock(), fence=fence)
+
+
+def _close(job: Job, worker: Worker) -> None:
+    """Drops what only a running attempt needs, and archives the events of an ended job."""
+    worker.live.clear(job.id)
+    if job.state.final:
+        worker.jobs.archive_events(job.id)
 
 
 @dataclass(frozen=True)
@@ -129,9 +140,7 @@ class Attempt:
             log.info("attempt_ended", job=self.job.name, outcome=outcome)
 
     def _work(self) -> tuple[ModelManifest, RunResult]:
-        with tempfile.TemporaryDirectory(
-            prefix=f"histill-{self.job.id}-", dir=self.worker.settings.scratch or None
-        ) as root:
+        with tempfile.TemporaryDirectory(prefix=f"{self.job.id}-", dir=self.worker.scratch) as root:
             folder = Workdir(Path(root))
             order = self._fetch(folder)
             result = self._train(folder)
@@ -178,7 +187,7 @@ class Attempt:
         report = [path for path in files if path.name == "report.html"]
         kept = [path for path in files if path not in report]
         for path in report:
-            self.worker.objects.put_file(f"jobs/{self.job.id}/report.html", path)
+            self.worker.objects.put_file(report_key(self.job.id), path)
         manifest = ModelManifest(
             name=spec.output_model,
             version=0,
@@ -202,10 +211,11 @@ class Attempt:
         try:
             self._finish(JobState.SUCCEEDED, result_model=name, metrics=result.metrics)
         except (StoppedError, HistillError):
-            catalog.delete(
-                self.worker.objects, MODELS, Reference(published.name, published.version)
-            )
-            raise
+            # The answer may be lost and the record written: only the record knows.
+            if self.worker.jobs.stored(self.job.id).result_model != name:
+                reference = Reference(published.name, published.version)
+                catalog.delete(self.worker.objects, MODELS, reference)
+                raise
         return JobState.SUCCEEDED
 
     def _stopped(self, reason: StopReason) -> str:
@@ -220,11 +230,12 @@ class Attempt:
         return reason
 
     def _unavailable(self, exc: UnavailableError) -> str:
-        if self.job.attempt >= self.worker.settings.max_attempts:
+        losses = self.job.losses + 1
+        if losses >= self.worker.settings.max_losses:
             return self._failed(exc)
         log.warning("attempt_given_back", job=self.job.name, error=str(exc))
         try:
-            self._finish(JobState.QUEUED)
+            self._finish(JobState.QUEUED, losses=losses)
         except UnavailableError:
             # Nothing can be recorded now; the lease runs out and the reaper takes over.
             log.warning("job_left_to_reaper", job=self.job.name)
@@ -255,9 +266,10 @@ class Attempt:
                 raise
             self._stopped(StopReason.LEASE_LOST)
             return
-        self.worker.live.clear(self.job.id)
-        if job.state.final:
-            self.worker.jobs.archive_events(self.job.id)
+        try:
+            _close(job, self.worker)
+        except UnavailableError as exc:
+            log.warning("attempt_not_closed", job=self.job.name, why=str(exc))
 
     def _on_event(self, event: RunEvent) -> None:
         if seconds := event.metrics.get("step_seconds"):

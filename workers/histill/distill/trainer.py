@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import structlog
@@ -44,6 +46,18 @@ def train(workdir: Workdir) -> None:
         workdir.write_result(result)
 
 
+def _end_with_parent() -> None:
+    """Ends this process soon after its parent, which may be killed without a word."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(arguments: list[str]) -> int:
     """Runs the trainer; the exit code is 0, 1 when the work failed, 2 for wrong usage."""
     configure_logging()
@@ -54,6 +68,7 @@ def main(arguments: list[str]) -> int:
         log.error("usage", text="python -m histill.distill.trainer WORKDIR (with a run.json)")
         return 2
     workdir = Workdir(Path(arguments[0]))
+    _end_with_parent()
     try:
         train(workdir)
     except Exception as exc:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -89,48 +90,65 @@ def run_trainer(
         else:
             on_event(parsed)
 
-    readers = [_pump(process.stdout, event), _pump(process.stderr, keep)]
+    readers = [_Reader(process.stdout, event), _Reader(process.stderr, keep)]
+    threads = [reader.start() for reader in readers]
     try:
         while process.poll() is None and not stop.wait(0.05):
             pass
     finally:
         end(process, grace_s=grace_s)
-        for reader in readers:
-            reader.join(timeout=5)
+        for thread in threads:
+            thread.join(timeout=5)
     stop.check()
+    for reader in readers:
+        if reader.failed is not None:
+            raise reader.failed
     if process.returncode != 0:
         raise _failure(process.returncode, folder, tail)
     return folder.read_result()
 
 
 def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
-    """Ends a child and its own children: SIGTERM, then SIGKILL."""
-    if process.poll() is not None:
-        return
-    _signal_group(process, signal.SIGTERM)
-    try:
-        process.wait(grace_s)
-    except subprocess.TimeoutExpired:
-        _signal_group(process, signal.SIGKILL)
-        process.wait()
+    """Ends a child and all of its own children: SIGTERM, then SIGKILL.
+
+    Also when the child itself is gone: a launcher that was killed leaves its ranks.
+    """
+    if process.poll() is None:
+        _signal_group(process, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace_s)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+    with contextlib.suppress(ProcessLookupError):  # all of it has ended meanwhile
         os.killpg(process.pid, number)
 
 
-def _pump(stream: IO[bytes] | None, sink: Callable[[str], None]) -> threading.Thread:
-    assert stream is not None  # noqa: S101 - both streams are pipes
+@dataclass
+class _Reader:
+    """Reads one stream of the child to its end, whatever its sink does."""
 
-    def read() -> None:
-        with stream:
-            for line in stream:
-                sink(line.decode(errors="replace").rstrip())
+    stream: IO[bytes] | None
+    sink: Callable[[str], None]
+    failed: Exception | None = None
 
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    return thread
+    def start(self) -> threading.Thread:
+        """Starts reading in a thread of its own."""
+        thread = threading.Thread(target=self._read, daemon=True)
+        thread.start()
+        return thread
+
+    def _read(self) -> None:
+        assert self.stream is not None  # noqa: S101 - both streams are pipes
+        with self.stream:
+            for line in self.stream:
+                if self.failed is None:
+                    try:
+                        self.sink(line.decode(errors="replace").rstrip())
+                    except Exception as exc:  # noqa: BLE001 - raised again by run_trainer
+                        self.failed = exc
 
 
 def _failure(code: int, folder: Workdir, tail: deque[str]) -> WorkFailedError:

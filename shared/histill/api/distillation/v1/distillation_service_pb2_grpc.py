@@ -65,6 +65,11 @@ class DistillationServiceStub:
                 request_serializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.WatchJobRequest.SerializeToString,
                 response_deserializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.WatchJobResponse.FromString,
                 _registered_method=True)
+        self.GetReport = channel.unary_unary(
+                '/histill.api.distillation.v1.DistillationService/GetReport',
+                request_serializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportResponse.FromString,
+                _registered_method=True)
 
 
 class DistillationServiceServicer:
@@ -118,6 +123,13 @@ class DistillationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReport(self, request, context):
+        """The report of a job that has succeeded. NOT_FOUND while there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DistillationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +162,11 @@ def add_DistillationServiceServicer_to_server(servicer, server):
                     servicer.WatchJob,
                     request_deserializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.WatchJobRequest.FromString,
                     response_serializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.WatchJobResponse.SerializeToString,
+            ),
+            'GetReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportRequest.FromString,
+                    response_serializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -315,6 +332,33 @@ class DistillationService:
             '/histill.api.distillation.v1.DistillationService/WatchJob',
             histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.WatchJobRequest.SerializeToString,
             histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.WatchJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/histill.api.distillation.v1.DistillationService/GetReport',
+            histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportRequest.SerializeToString,
+            histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

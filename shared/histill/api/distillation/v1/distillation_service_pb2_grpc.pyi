@@ -54,6 +54,8 @@ class DistillationServiceStub:
     """Events of one job from the first, or from the one after `after_event_id`,
     until the job has ended.
     """
+    GetReport: _grpc.UnaryUnaryMultiCallable[_distillation_service_pb2.GetReportRequest, _distillation_service_pb2.GetReportResponse]
+    """The report of a job that has succeeded. NOT_FOUND while there is none."""
 
 @_typing.type_check_only
 class DistillationServiceAsyncStub(DistillationServiceStub):
@@ -81,6 +83,8 @@ class DistillationServiceAsyncStub(DistillationServiceStub):
     """Events of one job from the first, or from the one after `after_event_id`,
     until the job has ended.
     """
+    GetReport: _aio.UnaryUnaryMultiCallable[_distillation_service_pb2.GetReportRequest, _distillation_service_pb2.GetReportResponse]  # type: ignore[assignment]
+    """The report of a job that has succeeded. NOT_FOUND while there is none."""
 
 class DistillationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Distillation jobs."""
@@ -141,5 +145,13 @@ class DistillationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Events of one job from the first, or from the one after `after_event_id`,
         until the job has ended.
         """
+
+    @_abc_1.abstractmethod
+    def GetReport(
+        self,
+        request: _distillation_service_pb2.GetReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_distillation_service_pb2.GetReportResponse, _abc.Awaitable[_distillation_service_pb2.GetReportResponse]]:
+        """The report of a job that has succeeded. NOT_FOUND while there is none."""
 
 def add_DistillationServiceServicer_to_server(servicer: DistillationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

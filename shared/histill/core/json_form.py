@@ -1,4 +1,4 @@
-"""Protobuf messages as JSON."""
+"""Messages as JSON values, the same for the command line and the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-# 64-bit numbers, which protobuf's JSON writes as strings.
+# 64-bit whole numbers, which protobuf's own JSON writes as strings.
 _NUMBERS = frozenset({"pixels", "parameters", "size_bytes"})
 
 
