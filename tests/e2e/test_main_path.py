@@ -178,7 +178,7 @@ def test_a_failed_job_says_why_and_what_helps(client: Client, stack: Stack, tmp_
     label = folder / "train" / "labels" / "0.png"
     Image.fromarray(np.full((48, 48), 9, np.uint8)).save(label)
     classes = ("background", "one", "two", "three")
-    dataset = client.datasets.push(folder, name="numbered", classes=classes)
+    dataset = client.datasets.push(folder, name="numbered", classes=classes, labels="instance")
     job = client.jobs.wait(client.jobs.submit(supervised(dataset.reference, "never")).name)
     assert job.state == job_pb2.JOB_STATE_FAILED
     info = error_details_pb2.ErrorInfo()
