@@ -10,20 +10,15 @@ from histill.api.registry.v1 import registry_service_pb2 as registry_pb
 from histill.api.registry.v1 import registry_service_pb2_grpc as registry_rpc
 from histill.api.segmentation.v1 import segmentation_service_pb2 as segmentation_pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as segmentation_rpc
+from histill.client.segmentation import LARGE_BYTES, large_parts
 from histill.rpc.channel import ChannelTls, bearer, channel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import grpc
 
     from histill.web.settings import WebPart
 
     Watched = grpc.aio.UnaryStreamCall[jobs_pb.WatchJobRequest, jobs_pb.WatchJobResponse]
-
-_CHUNK_BYTES = 1 << 20
-# Above this an image goes through SegmentLarge, so that no message nears the limit.
-_LARGE_BYTES = 16 << 20
 
 
 class Backends:
@@ -72,14 +67,14 @@ class Backends:
         self, data: bytes, *, model: str, form: segmentation_pb.MaskFormat.ValueType
     ) -> segmentation_pb.SegmentResponse:
         """The mask of an image file of any size."""
-        if len(data) <= _LARGE_BYTES:
+        if len(data) <= LARGE_BYTES:
             request = segmentation_pb.SegmentRequest(model=model, encoded=data, format=form)
             answer: segmentation_pb.SegmentResponse = await self._inference.Segment(
                 request, **self._bounded
             )
             return answer
         found, mask = segmentation_pb.SegmentResponse(), bytearray()
-        parts = _parts(data, model, form)
+        parts = large_parts(data, model, form)
         async for part in self._inference.SegmentLarge(parts, **self._bounded):
             if part.WhichOneof("part") == "summary":
                 found.summary.CopyFrom(part.summary)
@@ -98,12 +93,3 @@ class Backends:
         request = jobs_pb.WatchJobRequest(name=name, after_event_id=after)
         call: Watched = self._jobs.WatchJob(request, metadata=self._key)
         return call
-
-
-def _parts(
-    data: bytes, model: str, form: segmentation_pb.MaskFormat.ValueType
-) -> Iterator[segmentation_pb.SegmentLargeRequest]:
-    header = segmentation_pb.SegmentLargeHeader(model=model, format=form, size_bytes=len(data))
-    yield segmentation_pb.SegmentLargeRequest(header=header)
-    for start in range(0, len(data), _CHUNK_BYTES):
-        yield segmentation_pb.SegmentLargeRequest(chunk=data[start : start + _CHUNK_BYTES])

@@ -99,15 +99,11 @@ class Segmenter:
         mask_format: pb.MaskFormat.ValueType,
         on_progress: Callable[[float], None] | None,
     ) -> Segmentation:
-        def parts() -> Iterator[pb.SegmentLargeRequest]:
-            header = pb.SegmentLargeHeader(model=model, format=mask_format, size_bytes=len(data))
-            yield pb.SegmentLargeRequest(header=header)
-            for start in range(0, len(data), CHUNK_BYTES):
-                yield pb.SegmentLargeRequest(chunk=data[start : start + CHUNK_BYTES])
-
         summary, mask = pb.SegmentSummary(), bytearray()
         with translated():
-            for answer in self._stub.SegmentLarge(parts(), timeout=10 * self._timeout_s):
+            for answer in self._stub.SegmentLarge(
+                large_parts(data, model, mask_format), timeout=10 * self._timeout_s
+            ):
                 match answer.WhichOneof("part"):
                     case "progress" if on_progress:
                         on_progress(answer.progress)
@@ -116,3 +112,13 @@ class Segmenter:
                     case "mask_chunk":
                         mask += answer.mask_chunk
         return Segmentation(bytes(mask), summary)
+
+
+def large_parts(
+    data: bytes, model: str, mask_format: pb.MaskFormat.ValueType
+) -> Iterator[pb.SegmentLargeRequest]:
+    """The requests of SegmentLarge for one file: its header, then its bytes in chunks."""
+    header = pb.SegmentLargeHeader(model=model, format=mask_format, size_bytes=len(data))
+    yield pb.SegmentLargeRequest(header=header)
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield pb.SegmentLargeRequest(chunk=data[start : start + CHUNK_BYTES])

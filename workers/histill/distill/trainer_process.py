@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from histill.distill.stops import Stop
 
-LOG_TAIL = 30
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
               "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")  # fmt: skip
 
@@ -76,10 +75,10 @@ def run_trainer(
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    tail: deque[str] = deque(maxlen=LOG_TAIL)
+    last: deque[str] = deque(maxlen=1)
 
     def keep(line: str) -> None:
-        tail.append(line)
+        last.append(line)
         on_log(line)
 
     def event(line: str) -> None:
@@ -104,7 +103,7 @@ def run_trainer(
         if reader.failed is not None:
             raise reader.failed
     if process.returncode != 0:
-        raise _failure(process.returncode, folder, tail)
+        raise _failure(process.returncode, folder, last)
     return folder.read_result()
 
 
@@ -151,7 +150,7 @@ class _Reader:
                         self.failed = exc
 
 
-def _failure(code: int, folder: Workdir, tail: deque[str]) -> WorkFailedError:
+def _failure(code: int, folder: Workdir, last: deque[str]) -> WorkFailedError:
     said = folder.read_error()
     if said is not None:
         return WorkFailedError(said.message, reason=said.reason, hint=said.hint)
@@ -161,9 +160,9 @@ def _failure(code: int, folder: Workdir, tail: deque[str]) -> WorkFailedError:
             reason="OUT_OF_MEMORY",
             hint="lower training.batch_size or training.crop_size, or give the worker more memory",
         )
-    last = tail[-1] if tail else "it said nothing"
+    words = last[0] if last else "it said nothing"
     return WorkFailedError(
-        f"the trainer ended with exit code {code}: {last}",
+        f"the trainer ended with exit code {code}: {words}",
         reason="TRAINER_CRASHED",
         hint="read the last lines of its log; submit the job again if they name a passing fault",
     )
