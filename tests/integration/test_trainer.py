@@ -60,6 +60,7 @@ def _order(
     teachers: tuple[Workdir, ...] = (),
     steps: int = 60,
     members: dict[str, bytes] | None = None,
+    cache: Path | None = None,
 ) -> Workdir:
     """A work folder with an order to train, or to distil from earlier work folders."""
     workdir = Workdir(root)
@@ -110,7 +111,15 @@ def _order(
             dataset="discs", output_model="teacher", network=_NETWORK, training=training
         )
     workdir.write_order(
-        RunOrder(job="jobs/1", attempt=1, spec=spec, dataset=dataset, teachers=tuple(manifests))
+        RunOrder(
+            job="jobs/1",
+            attempt=1,
+            spec=spec,
+            dataset=dataset,
+            teachers=tuple(manifests),
+            teacher_cache=str(cache or ""),
+            teacher_cache_bytes=1 << 30,
+        )
     )
     return workdir
 
@@ -212,15 +221,36 @@ def test_sigterm_ends_the_training_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "result.json").exists()
 
 
-def test_two_processes_train_one_model(tmp_path: Path) -> None:
-    """Under torchrun two processes share the batch, and the first alone reports and writes."""
-    workdir = _order(tmp_path)
+def test_a_student_is_the_same_with_a_cache_without_and_from_it(
+    tmp_path: Path, teacher: tuple[Workdir, str]
+) -> None:
+    """Three runs end with the same weights bit for bit; the third asks no teacher."""
+    cache = tmp_path / "cache"
+    students, kept = [], {}
+    for name, folder in (("without", None), ("filling", cache), ("reading", cache)):
+        workdir = _order(tmp_path / name, teachers=(teacher[0],), steps=5, cache=folder)
+        assert _run(workdir).returncode == 0
+        students.append((workdir.result / "weights.safetensors").read_bytes())
+        if folder:
+            entries = {p: p.stat().st_ino for p in cache.rglob("*") if p.is_file()}
+            assert len(entries) == 8  # training images
+            kept = entries if name == "filling" else kept
+            assert entries == kept
+    assert students[0] == students[1] == students[2]
+
+
+def test_two_processes_train_one_model(tmp_path: Path, teacher: tuple[Workdir, str]) -> None:
+    """Under torchrun two processes share images and batch; the first reports and writes."""
+    cache = tmp_path / "cache"
+    workdir = _order(tmp_path / "run", teachers=(teacher[0],), cache=cache)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = _run(workdir, *torchrun, "--nproc-per-node=2")
     assert done.returncode == 0, done.stderr
     assert workdir.read_result().metrics["dice"] > 0.8
-    steps = [e.progress.step for e in _events(done.stdout)]
+    training = [e for e in _events(done.stdout) if e.progress.stage == "training"]
+    steps = [e.progress.step for e in training]
     assert steps == sorted(steps)
+    assert sum(path.is_file() for path in cache.rglob("*")) == 8
 
 
 def test_wrong_usage_is_exit_code_two(tmp_path: Path) -> None:

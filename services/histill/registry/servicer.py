@@ -14,10 +14,12 @@ from histill.api.registry.v1 import registry_service_pb2_grpc as rpc
 from histill.core import catalog, messages
 from histill.core.catalog import DATASETS, MODELS
 from histill.core.errors import InvalidArgumentError, NotFoundError
-from histill.core.manifests import WEIGHTS
+from histill.core.headers import model_manifest
+from histill.core.manifests import TORCHSCRIPT, WEIGHTS
 from histill.core.names import Reference, check_alias, check_name, parse_reference
 from histill.registry import headers
 from histill.registry.paging import page
+from histill.registry.programs import check_program
 from histill.registry.receiving import announced_files, receive
 from histill.registry.shards import check_shards
 from histill.registry.weights import count_parameters
@@ -53,13 +55,11 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         del context
         header = (await _first(request_iterator)).header
         files = announced_files(header.files, limits=self.upload)
-        manifest = headers.model_manifest(header, files, now=self.clock())
+        manifest = model_manifest(header, files, now=self.clock())
         with self._scratch() as folder:
             chunks = (request.chunk async for request in request_iterator)
             paths = await receive(chunks, files, folder)
-            parameters = await asyncio.to_thread(
-                count_parameters, folder / WEIGHTS, field="header.files"
-            )
+            parameters = await asyncio.to_thread(_parameters, folder, manifest)
             manifest = manifest.model_copy(update={"parameters": parameters})
             published = await asyncio.to_thread(
                 catalog.publish, self.objects, self.versions, MODELS, manifest, paths
@@ -203,6 +203,14 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         """Returns when S3 and Redis answer."""
         await asyncio.to_thread(self.objects.ping)
         await asyncio.to_thread(self.versions.ping)
+
+
+def _parameters(folder: Path, manifest: ModelManifest) -> int:
+    """Checks the weights, and counts them; those of a program are not looked into."""
+    if manifest.network is None:
+        check_program(folder / TORCHSCRIPT, field="header.files")
+        return 0
+    return count_parameters(folder / WEIGHTS, field="header.files")
 
 
 async def _first(requests: AsyncIterator[Any]) -> Any:

@@ -1,4 +1,7 @@
-"""Looks through a dataset's shards: only plain files of the right names, each a pair of PNGs."""
+"""Looks through a dataset's shards: only plain files of the right names, pairs of PNGs.
+
+A training image may come without a label.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 _MEMBER = re.compile(r"(train|val|test)/([A-Za-z0-9_-]{1,120})\.(image|label)\.png")
 _MODES = {1: {"L", "1"}, 3: {"RGB"}, 4: {"RGBA", "CMYK"}}
 _LABEL_MODES = frozenset({"L", "P", "1", "I", "I;16", "I;16B"})
+_UNLABELED_SPLIT = "train"  # teachers can speak about images without labels
 _MAX_EXTENSION_BYTES = 1 << 16
 
 
@@ -61,9 +65,9 @@ def check_shards(
         except tarfile.TarError as exc:
             raise InvalidArgumentError.of("files", f"{shard.name} is no tar file: {exc}") from exc
     for (split, name), pair in sizes.items():
-        if set(pair) != {"image", "label"}:
+        if "image" not in pair or ("label" not in pair and split != _UNLABELED_SPLIT):
             raise InvalidArgumentError.of("files", f"{split}/{name} lacks its image or its label")
-        if pair["image"] != pair["label"]:
+        if pair["image"] != pair.get("label", pair["image"]):
             image, label = pair["image"], pair["label"]
             words = f"{split}/{name} has an image of {image} and a label of {label} pixels"
             raise InvalidArgumentError.of("files", words)

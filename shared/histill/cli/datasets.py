@@ -10,6 +10,7 @@ import typer
 from histill.api.registry.v1 import dataset_pb2
 from histill.cli.output import JsonFlag, print_json, print_table, say, size
 from histill.client import Client
+from histill.client.packing import count_unlabeled
 from histill.core.json_form import as_dict
 
 app = typer.Typer(no_args_is_help=True, help="Images with labels.")
@@ -20,7 +21,8 @@ def push(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Holds images/ and labels/, or train/ and val/ with both in each.",
+            help="Holds images/ and labels/, or train/ and val/ with both in each. Training "
+            "images may come without a label.",
             exists=True,
             file_okay=False,
         ),
@@ -35,6 +37,9 @@ def push(
         typer.Option(help="Values are class indices, or number objects; auto finds out."),
     ] = "auto",
     description: Annotated[str, typer.Option(help="Source, licence, how labelled.")] = "",
+    pixel_size_mm: Annotated[
+        float, typer.Option(help="Side of a pixel in millimetres; 0 when not known.")
+    ] = 0.0,
     json: JsonFlag = False,
 ) -> None:
     """Packs a folder and registers it as a new version."""
@@ -46,11 +51,14 @@ def push(
             channels=channels,
             labels=labels,
             description=description,
+            pixel_size_mm=pixel_size_mm,
         )
     if json:
         print_json(as_dict(dataset))
     else:
-        say(f"registered {dataset.reference}: {_splits(dataset)}, {_labels(dataset)}")
+        count = count_unlabeled(folder)
+        without = f", {count} of train without a label" if count else ""
+        say(f"registered {dataset.reference}: {_splits(dataset)}, {_labels(dataset)}{without}")
 
 
 @app.command("ls")

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from google.protobuf.json_format import ParseDict, ParseError
 
-from histill.api.registry.v1 import registry_service_pb2
-from histill.cli.files import load_yaml
+from histill.cli.model_check import check
+from histill.cli.model_folders import DESCRIPTION, described
 from histill.cli.output import JsonFlag, print_json, print_table, say, size
 from histill.client import Client
-from histill.core.errors import InvalidArgumentError
+from histill.core.headers import unsent_manifest
 from histill.core.json_form import as_dict
-from histill.core.manifests import CARD, ONNX, WEIGHTS
+from histill.core.manifests import TORCHSCRIPT, WEIGHTS
 
 if TYPE_CHECKING:
     from histill.api.registry.v1 import model_pb2
 
 app = typer.Typer(no_args_is_help=True, help="Teachers and students.")
 Reference = Annotated[str, typer.Argument(help="name, name@3 or name@alias.")]
-DESCRIPTION = "model.yaml"
 
 
 @app.command()
@@ -30,40 +27,28 @@ def push(
     folder: Annotated[
         Path,
         typer.Argument(
-            help=f"Holds {WEIGHTS}, {DESCRIPTION} and maybe {ONNX} and {CARD}.",
+            help=f"Holds {WEIGHTS} or {TORCHSCRIPT} with {DESCRIPTION}, or a MONAI bundle.",
             exists=True,
             file_okay=False,
         ),
     ],
     name: Annotated[str, typer.Option(help="Name to register it under.")],
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Push it without trying it here first.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Registers a folder with weights and their description as a new version."""
-    files = [folder / file for file in (WEIGHTS, ONNX, CARD) if (folder / file).exists()]
-    with Client.connect() as client:
-        model = client.models.push(_header(folder, name), files)
+    """Registers a folder as a new version, once the model has been tried on noise."""
+    with described(folder, name) as model:
+        unsent_manifest(model.header, [path.name for path in model.files])
+        if not unchecked:
+            check(model, quiet=json)
+        with Client.connect() as client:
+            pushed = client.models.push(model.header, model.files)
     if json:
-        print_json(as_dict(model))
+        print_json(as_dict(pushed))
     else:
-        say(f"registered {model.reference}, {size(model.size_bytes)}")
-
-
-def _header(folder: Path, name: str) -> registry_service_pb2.ModelHeader:
-    path = folder / DESCRIPTION
-    if not path.exists():
-        raise InvalidArgumentError.of(
-            str(path), "is missing; it gives role, network, channels, classes, mean and std"
-        )
-    described = load_yaml(path)
-    described["network_json"] = jsonlib.dumps(described.pop("network", {}))
-    if isinstance(role := described.get("role"), str):
-        described["role"] = f"MODEL_ROLE_{role.upper()}"
-    header = registry_service_pb2.ModelHeader()
-    try:
-        ParseDict(described | {"model_name": name}, header)
-    except ParseError as exc:
-        raise InvalidArgumentError.of(str(path), str(exc)) from exc
-    return header
+        say(f"registered {pushed.reference}, {size(pushed.size_bytes)}")
 
 
 @app.command("ls")
@@ -89,7 +74,8 @@ def _row(model: model_pb2.Model) -> tuple[str, ...]:
         model.reference,
         ", ".join(model.aliases),
         model.architecture,
-        f"{model.parameters:,}",
+        # Those of a TorchScript program are not counted.
+        f"{model.parameters:,}" if model.parameters else "",
         size(model.size_bytes),
         f"{model.metrics['dice']:.3f}" if "dice" in model.metrics else "",
         model.job,

@@ -27,6 +27,11 @@ def complain(words: str) -> None:
     errors.print(Text("error ", style="red") + Text(words), soft_wrap=True, highlight=False)
 
 
+def say_help(words: str) -> None:
+    """Prints to standard error what helps against what went wrong, under it."""
+    errors.print(f" help {words}", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_json(value: object) -> None:
     """Prints JSON to standard output, whatever the terminal's width."""
     typer.echo(json.dumps(value, indent=2))

@@ -35,7 +35,8 @@ class Models:
 
         Args:
             header: What the model is; its ``files`` are filled in here.
-            files: ``weights.safetensors``, and whatever belongs to it.
+            files: ``weights.safetensors`` where the header has a network, or ``model.ts``, a
+                TorchScript program, where it has none; and whatever belongs to it.
 
         Raises:
             InvalidArgumentError: The header or a file is wrong; names the field.

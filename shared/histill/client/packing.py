@@ -35,11 +35,13 @@ class Packed:
     Attributes:
         shards: Tar files, each a little over ``SHARD_BYTES`` at most.
         splits: Images in each split.
+        unlabeled: Training images without a label.
         label_kind: Semantic when every label value is a class index, else instance.
     """
 
     shards: list[Path]
     splits: dict[str, int]
+    unlabeled: int
     label_kind: dataset_pb2.LabelKind.ValueType
 
 
@@ -47,7 +49,7 @@ class Packed:
 class _Pair:
     split: str
     image: Path
-    label: Path
+    label: Path | None
 
 
 def pack(
@@ -59,6 +61,8 @@ def pack(
     label_kind: dataset_pb2.LabelKind.ValueType = dataset_pb2.LABEL_KIND_UNSPECIFIED,
 ) -> Packed:
     """Writes shards of ``{split}/{id}.image.png`` and ``{split}/{id}.label.png``.
+
+    Training images may come without a label.
 
     Args:
         folder: See ``Datasets.push``.
@@ -88,17 +92,19 @@ def pack(
                 archive = tarfile.open(shards[-1], "w")  # noqa: SIM115 - closed below
             stem = f"{pair.split}/{index:05d}-{_UNSAFE.sub('-', pair.image.stem)[:80]}"
             _add(archive, f"{stem}.image.png", image)
-            _add(archive, f"{stem}.label.png", label)
+            if label is not None and pair.label is not None:
+                _add(archive, f"{stem}.label.png", label)
+                if highest > top:
+                    top, top_name = highest, pair.label.name
             splits[pair.split] += 1
-            if highest > top:
-                top, top_name = highest, pair.label.name
     finally:
         if archive is not None:
             archive.close()
     for split, count in splits.items():
         if not count:
             raise InvalidArgumentError.of("folder", f"{folder} gives no image to the split {split}")
-    return Packed(shards, splits, label_kind or _kind(top, top_name, classes))
+    unlabeled = sum(pair.label is None for pair in pairs)
+    return Packed(shards, splits, unlabeled, label_kind or _kind(top, top_name, classes))
 
 
 def _kind(top: int, name: str, classes: int) -> dataset_pb2.LabelKind.ValueType:
@@ -118,13 +124,30 @@ def _kind(top: int, name: str, classes: int) -> dataset_pb2.LabelKind.ValueType:
 
 def val_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """Image and label files that ``pack`` puts into the split ``val``."""
-    return [(pair.image, pair.label) for pair in _pairs(folder) if pair.split == "val"]
+    return [
+        (pair.image, pair.label)
+        for pair in _pairs(folder)
+        if pair.split == "val" and pair.label is not None
+    ]
+
+
+def count_unlabeled(folder: Path) -> int:
+    """Training images of a folder that have no label."""
+    return sum(pair.label is None for pair in _pairs(folder))
 
 
 def _pairs(folder: Path) -> Iterator[_Pair]:
     if (folder / "images").is_dir():
-        for index, (image, label) in enumerate(_matched(folder)):
-            yield _Pair("val" if index % _EVERY_NTH_IS_VAL == 0 else "train", image, label)
+        # Results are measured on labels: val is every fifth of the images that have one.
+        pairs, labeled = _matched(folder), 0
+        if all(label is None for _, label in pairs):
+            raise InvalidArgumentError.of(
+                "folder", f"{folder}/labels holds no label; some are needed to measure results"
+            )
+        for image, label in pairs:
+            held_out = label is not None and labeled % _EVERY_NTH_IS_VAL == 0
+            labeled += label is not None
+            yield _Pair("val" if held_out else "train", image, label)
         return
     for split in ("train", "val"):
         if not (folder / split / "images").is_dir():
@@ -132,11 +155,19 @@ def _pairs(folder: Path) -> Iterator[_Pair]:
                 "folder",
                 f"{folder} holds neither images/ and labels/ nor these two in train/ and in val/",
             )
-        for image, label in _matched(folder / split):
+        pairs = _matched(folder / split)
+        missing = [image.name for image, label in pairs if label is None]
+        if missing and split == "val":
+            raise InvalidArgumentError.of(
+                "folder",
+                f"{folder}/val/labels lacks a label for {', '.join(missing[:3])}; only training "
+                "images may come without",
+            )
+        for image, label in pairs:
             yield _Pair(split, image, label)
 
 
-def _matched(folder: Path) -> list[tuple[Path, Path]]:
+def _matched(folder: Path) -> list[tuple[Path, Path | None]]:
     images = sorted(
         path for path in (folder / "images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
     )
@@ -147,15 +178,19 @@ def _matched(folder: Path) -> list[tuple[Path, Path]]:
         for path in sorted((folder / "labels").glob("*"))
         if path.suffix.lower() in LABEL_SUFFIXES
     }
-    missing = [path.name for path in images if path.stem not in labels]
-    if missing:
+    # A label under another name than its image's must not become an image without one.
+    strays = sorted(set(labels) - {path.stem for path in images})
+    if strays:
         raise InvalidArgumentError.of(
-            "folder", f"{folder}/labels lacks a label for {', '.join(missing[:3])}"
+            "folder",
+            f"{folder}/labels/{labels[strays[0]].name} belongs to no image; a label has the "
+            "name of its image",
         )
-    return [(path, labels[path.stem]) for path in images]
+    return [(path, labels.get(path.stem)) for path in images]
 
 
-def _read(pair: _Pair, channels: int) -> tuple[bytes, bytes, int]:
+def _read(pair: _Pair, channels: int) -> tuple[bytes, bytes | None, int]:
+    """Image and label as PNG, and the label's highest value."""
     from histill.ml.decoding import decode
     from histill.ml.images import fit_channels
 
@@ -165,26 +200,33 @@ def _read(pair: _Pair, channels: int) -> tuple[bytes, bytes, int]:
             pixels = fit_channels(decode(file).pixels, channels)
     except (InvalidArgumentError, ResourceExhaustedError) as exc:
         raise InvalidArgumentError.of("folder", f"{pair.image}: {exc}") from exc
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    if pair.label is None:
+        return _png(image), None, 0
+    label, highest = _read_label(pair.label, image)
+    return _png(image), label, highest
+
+
+def _read_label(path: Path, image: Image.Image) -> tuple[bytes, int]:
     try:
-        with Image.open(pair.label) as label:
+        with Image.open(path) as label:
             values = np.asarray(label)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as exc:
-        raise InvalidArgumentError.of("folder", f"{pair.label} cannot be read: {exc}") from exc
-    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        raise InvalidArgumentError.of("folder", f"{path} cannot be read: {exc}") from exc
     if values.ndim != 2 or values.dtype.kind not in "iub":  # noqa: PLR2004 - rows and columns
         raise InvalidArgumentError.of(
-            "folder", f"label {pair.label.name} must be one channel of whole numbers"
+            "folder", f"label {path.name} must be one channel of whole numbers"
         )
     if values.shape != (image.height, image.width):
         raise InvalidArgumentError.of(
             "folder",
-            f"label {pair.label.name} is {values.shape[1]}x{values.shape[0]}, "
+            f"label {path.name} is {values.shape[1]}x{values.shape[0]}, "
             f"its image {image.width}x{image.height}",
         )
     highest = int(values.max())
     if highest > _UINT16_MAX or int(values.min()) < 0:
-        raise InvalidArgumentError.of("folder", f"label {pair.label.name} leaves 0 to 65535")
-    return _png(image), _png(Image.fromarray(values.astype(np.uint16))), highest
+        raise InvalidArgumentError.of("folder", f"label {path.name} leaves 0 to 65535")
+    return _png(Image.fromarray(values.astype(np.uint16))), highest
 
 
 def _png(image: Image.Image) -> bytes:

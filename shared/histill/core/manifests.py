@@ -16,6 +16,7 @@ from histill.core.specs import NetworkSpec
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
 CARD = "card.md"
+TORCHSCRIPT = "model.ts"
 
 
 class ModelRole(StrEnum):
@@ -48,16 +49,28 @@ class ArtifactFile(_Manifest):
 
 
 class Normalization(_Manifest):
-    """Inputs are scaled from uint8 to [0, 1], then ``(x - mean) / std`` a channel."""
+    """Inputs are scaled from uint8 to [0, 1], then ``(x - mean) / std`` a channel.
+
+    Attributes:
+        scaling: Before that: ``constant`` nothing; ``image_range`` each image to [0, 1]
+            by its least and greatest value; ``image_zscore`` each image to mean 0 and
+            standard deviation 1 a channel.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    scaling: Literal["constant", "image_range", "image_zscore"] = "constant"
 
 
 class ModelManifest(_Manifest):
     """A version of a model.
 
     Attributes:
+        network: What ``weights.safetensors`` belong to; ``None`` for a TorchScript
+            program, which is stored as ``model.ts``.
+        multiple_of: Sides of the input of a TorchScript program are multiples of it.
+        activation: What turns its output into probabilities. ``softmax``: one logit a
+            class. ``sigmoid``: one logit a foreground class, against 0 for background.
         classes: Names; the index is the value in a mask, 0 the background.
         metrics: Measures on validation images, e.g. ``dice`` in [0, 1].
         teachers: References of the teachers it was distilled from.
@@ -69,7 +82,9 @@ class ModelManifest(_Manifest):
     name: str
     version: int
     role: ModelRole
-    network: NetworkSpec
+    network: NetworkSpec | None
+    multiple_of: int = Field(default=1, ge=1, le=1024)
+    activation: Literal["softmax", "sigmoid"] = "softmax"
     channels: int = Field(ge=1, le=64)
     classes: tuple[str, ...] = Field(min_length=2, max_length=256)
     normalization: Normalization
@@ -87,6 +102,11 @@ class ModelManifest(_Manifest):
         return f"{self.name}@{self.version}"
 
     @property
+    def stride(self) -> int:
+        """Input sides must be multiples of this many pixels."""
+        return self.network.stride if self.network else self.multiple_of
+
+    @property
     def servable(self) -> bool:
         """The inference service can serve it."""
         return any(f.path == ONNX for f in self.files)
@@ -101,6 +121,7 @@ class DatasetManifest(_Manifest):
     Attributes:
         classes: Names; index 0 is the background.
         splits: Images in each split; ``train`` and ``val`` at least.
+        pixel_size_mm: Side of a pixel in millimetres; 0 when not known.
         description: Source, licence, and how the labels were made.
     """
 
@@ -111,6 +132,7 @@ class DatasetManifest(_Manifest):
     channels: int = Field(ge=1, le=64)
     label_kind: LabelKind
     splits: dict[str, int]
+    pixel_size_mm: float = Field(default=0.0, ge=0.0, le=100.0)
     description: str = ""
     create_time: datetime
     files: tuple[ArtifactFile, ...]

@@ -7,9 +7,9 @@ test holds the two against each other.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from histill.core.names import NAME_PATTERN, REFERENCE_PATTERN
 
@@ -49,6 +49,33 @@ class TrainingSpec(_Spec):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     augment: bool = True
     labeled_images: int = Field(default=0, ge=0, le=1_000_000)
+    accumulate: int = Field(default=1, ge=1, le=64)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    ema_decay: float = Field(default=0.0, ge=0.0, le=0.9999)
+    validations: int = Field(default=3, ge=0, le=1000)
+    patience: int = Field(default=0, ge=0, le=1000)
+
+
+class Ramp(_Spec):
+    """Factor of a loss term over the run: ``start``, then a line to ``end``."""
+
+    start: float = Field(default=1.0, ge=0.0, le=100.0)
+    end: float = Field(default=1.0, ge=0.0, le=100.0)
+    after: float = Field(default=0.0, ge=0.0, le=1.0)
+    until: float = Field(default=1.0, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.until < self.after:
+            raise ValueError("until must not be less than after")
+        return self
+
+    def at(self, progress: float) -> float:
+        """The factor at a share of the run in [0, 1]."""
+        span = self.until - self.after
+        done = (progress - self.after) / span if span else float(progress >= self.until)
+        return self.start + (self.end - self.start) * min(1.0, max(0.0, done))
 
 
 class BoundaryWeighting(_Spec):
@@ -58,14 +85,27 @@ class BoundaryWeighting(_Spec):
     beta: float = Field(default=4.0, ge=0.0, le=100.0)
     sigma: float = Field(default=1.5, ge=0.1, le=100.0)
     radius: float = Field(default=2.0, ge=0.5, le=100.0)
+    unit: Literal["px", "mm"] = "px"
+    fuzzy: float = Field(default=0.0, ge=-1.0, le=10.0)
 
 
 class TeacherWeighting(_Spec):
     """Weight of each teacher by how well it does."""
 
-    grain: Literal["uniform", "image", "pixel"] = "image"
-    temperature: float = Field(default=0.1, ge=1e-3, le=100.0)
+    grain: Literal["uniform", "image", "class", "region", "class_region", "pixel", "ca_mkd"] = (
+        "image"
+    )
+    score: Literal["dice", "loss"] = "dice"
+    temperature: float = Field(default=0.03, ge=1e-3, le=100.0)
     min_weight: float = Field(default=0.05, ge=0.0, le=0.5)
+    band: float = Field(default=2.0, ge=0.5, le=100.0)
+    unlabeled: Literal["transfer", "estimate", "uniform"] = "transfer"
+
+
+class ClassMap(_Spec):
+    """Which class of the dataset each class of a teacher is, by name."""
+
+    classes: dict[str, str] = Field(min_length=1)
 
 
 class SupervisedSpec(_Spec):
@@ -88,9 +128,25 @@ class MultiTeacherSpec(_Spec):
     training: TrainingSpec = TrainingSpec()
     boundary: BoundaryWeighting = BoundaryWeighting()
     teacher_weighting: TeacherWeighting = TeacherWeighting()
-    temperature: float = Field(default=2.0, ge=0.5, le=20.0)
+    temperature: float = Field(default=1.0, ge=0.5, le=20.0)
     supervised_weight: float = Field(default=1.0, ge=0.0, le=100.0)
-    distillation_weight: float = Field(default=1.0, ge=0.0, le=100.0)
+    distillation_weight: float = Field(default=3.0, ge=0.0, le=100.0)
+    overlap_weight: float = Field(default=3.0, ge=0.0, le=100.0)
+    edge_weight: float = Field(default=0.0, ge=0.0, le=100.0)
+    affinity_weight: float = Field(default=0.0, ge=0.0, le=100.0)
+    supervised_ramp: Ramp = Ramp()
+    distillation_ramp: Ramp = Ramp()
+    edge_ramp: Ramp = Ramp()
+    affinity_ramp: Ramp = Ramp()
+    labeled_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    teacher_views: int = Field(default=1, ge=1, le=8)
+    class_maps: dict[ModelReference, ClassMap] = {}
+
+    @model_validator(mode="after")
+    def _mapped_teachers(self) -> Self:
+        if unknown := sorted(set(self.class_maps) - set(self.teachers)):
+            raise ValueError(f"class_maps names {', '.join(unknown)}, which is no teacher here")
+        return self
 
     @property
     def network(self) -> NetworkSpec:

@@ -67,7 +67,6 @@ class Plan:
                 "teachers": teachers,
                 "student": _STUDENT_NETWORK,
                 "training": self._student_training(),
-                "distillation_weight": 3.0,
             },
         }
 

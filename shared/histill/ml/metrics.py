@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Mask = npt.NDArray[np.bool_]
+
+_PERCENTILE = 95
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,33 @@ def _count_near(some: Mask, others: Mask, tolerance: float) -> int:
     return int((distances[some] <= tolerance).sum())
 
 
+def hd95(prediction: Mask, truth: Mask) -> float:
+    """The larger of both 95th percentiles of distances from one surface to the other.
+
+    Args:
+        prediction: bool [H, W].
+        truth: bool [H, W].
+
+    Returns:
+        In pixels; the image's diagonal when one mask is empty, NaN when both are.
+    """
+    either = prediction | truth
+    if not either.any():
+        return float("nan")
+    if not prediction.any() or not truth.any():
+        return math.hypot(*prediction.shape)
+    # Both surfaces lie in the box around both masks, and so does all that is near them.
+    rows, columns = np.flatnonzero(either.any(axis=1)), np.flatnonzero(either.any(axis=0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    ours, theirs = surface(prediction[box]), surface(truth[box])
+    return max(_reach(ours, theirs), _reach(theirs, ours))
+
+
+def _reach(some: Mask, others: Mask) -> float:
+    distances: Any = distance_transform_edt(~others)
+    return float(np.percentile(distances[some], _PERCENTILE))
+
+
 def score_image(
     prediction: npt.NDArray[Any], truth: npt.NDArray[Any], *, classes: int, surfaces: bool = True
 ) -> npt.NDArray[np.int64]:
@@ -114,11 +144,27 @@ def summarize(counts: Iterable[npt.NDArray[np.int64]]) -> Scores:
     Returns:
         The measures; one is NaN when no class occurs anywhere.
     """
-    total = np.sum(list(counts), axis=0)
-    numerators, denominators = total[..., 0], total[..., 1]
-    known = denominators > 0
-    ratios = np.where(known, numerators / np.maximum(denominators, 1), 0)
-    number = known.sum(axis=0)
-    sums = ratios.sum(axis=0)
+    ratios = _ratios(counts)
+    known = ~np.isnan(ratios)
+    sums, number = np.where(known, ratios, 0).sum(axis=0), known.sum(axis=0)
     values = [float(s / n) if n else float("nan") for s, n in zip(sums, number, strict=True)]
     return Scores(*values)
+
+
+def summarize_classes(counts: Iterable[npt.NDArray[np.int64]]) -> list[Scores]:
+    """Measures of each foreground class over all images together.
+
+    Args:
+        counts: Of ``score_image``, one for each image; at least one.
+
+    Returns:
+        One for each foreground class; its measures are NaN when it occurs nowhere.
+    """
+    return [Scores(*map(float, row)) for row in _ratios(counts)]
+
+
+def _ratios(counts: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.float64]:
+    """Each foreground class by each measure, float64 [classes - 1, 3]."""
+    total = np.sum(list(counts), axis=0)
+    numerators, denominators = total[..., 0], total[..., 1]
+    return np.where(denominators > 0, numerators / np.maximum(denominators, 1), np.nan)

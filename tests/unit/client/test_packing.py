@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from histill.api.registry.v1 import dataset_pb2
-from histill.client.packing import pack, val_pairs
+from histill.client.packing import count_unlabeled, pack, val_pairs
 from histill.core.errors import InvalidArgumentError
 from histill.ml.decoding import decode
 from histill.ml.images import fit_channels
@@ -111,10 +111,54 @@ def test_a_broken_label_and_an_empty_split_are_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_label_is_named(tmp_path: Path) -> None:
-    """An image without a label is named."""
-    write(tmp_path, "a", np.zeros((4, 4), np.uint8))
+    """A validation image without a label is named; results are measured there."""
+    write(tmp_path / "train", "a", np.ones((4, 4), np.uint8))
+    write(tmp_path / "val", "b", np.ones((4, 4), np.uint8))
+    (tmp_path / "val" / "labels" / "b.png").unlink()
+    with pytest.raises(InvalidArgumentError, match=r"val/labels lacks a label for b\.png"):
+        pack(tmp_path, tmp_path, classes=2, channels=3)
+
+
+def test_training_images_may_come_without_labels(tmp_path: Path) -> None:
+    """They are packed alone and counted, also when none of the training images has one."""
+    for name in "ab":
+        write(tmp_path / "train", name, np.ones((4, 4), np.uint8))
+    write(tmp_path / "val", "c", np.ones((4, 4), np.uint8))
+    (tmp_path / "train" / "labels" / "a.png").unlink()
+    packed = pack(tmp_path, tmp_path, classes=2, channels=3)
+    assert (packed.splits, packed.unlabeled) == ({"train": 2, "val": 1}, 1)
+    with tarfile.open(packed.shards[0]) as archive:
+        assert [name for name in archive.getnames() if "-a." in name] == ["train/00000-a.image.png"]
+    (tmp_path / "train" / "labels" / "b.png").unlink()
+    (tmp_path / "train" / "labels").rmdir()
+    assert pack(tmp_path, tmp_path, classes=2, channels=3).unlabeled == 2
+    assert count_unlabeled(tmp_path) == 2
+
+
+def test_of_a_plain_folder_only_labelled_images_are_held_out(tmp_path: Path) -> None:
+    """Every fifth of those that have a label; the others are for training."""
+    for name in "abcdefghi":
+        write(tmp_path, name, np.ones((4, 4), np.uint8))
+    for name in "acd":
+        (tmp_path / "labels" / f"{name}.png").unlink()
+    packed = pack(tmp_path, tmp_path, classes=2, channels=3)
+    assert (packed.splits, packed.unlabeled) == ({"train": 7, "val": 2}, 3)
+    assert [image.stem for image, _ in val_pairs(tmp_path)] == ["b", "i"]
+
+
+def test_without_any_label_nothing_can_be_measured(tmp_path: Path) -> None:
+    """A plain folder of images alone is refused with where labels belong."""
+    write(tmp_path, "a", np.ones((4, 4), np.uint8))
     (tmp_path / "labels" / "a.png").unlink()
-    with pytest.raises(InvalidArgumentError, match=r"lacks a label for a\.png"):
+    with pytest.raises(InvalidArgumentError, match=r"labels holds no label"):
+        pack(tmp_path, tmp_path, classes=2, channels=3)
+
+
+def test_a_label_that_belongs_to_no_image_is_named(tmp_path: Path) -> None:
+    """Labels under other names must not quietly become images without labels."""
+    write(tmp_path, "a", np.ones((4, 4), np.uint8))
+    (tmp_path / "labels" / "a.png").rename(tmp_path / "labels" / "a_mask.png")
+    with pytest.raises(InvalidArgumentError, match=r"a_mask\.png belongs to no image"):
         pack(tmp_path, tmp_path, classes=2, channels=3)
 
 

@@ -14,8 +14,10 @@ PROTO = Path(__file__).parents[3] / "protos/histill/api/distillation/v1/spec.pro
 MODELS: list[type[BaseModel]] = [
     specs.NetworkSpec,
     specs.TrainingSpec,
+    specs.Ramp,
     specs.BoundaryWeighting,
     specs.TeacherWeighting,
+    specs.ClassMap,
     specs.SupervisedSpec,
     specs.MultiTeacherSpec,
 ]
@@ -42,7 +44,7 @@ def enforced(model: type[BaseModel]) -> dict[str, str]:
     """The same line as the code would write it."""
     lines = {}
     for name, field in model.model_fields.items():
-        if field.is_required() or isinstance(field.default, BaseModel):
+        if field.is_required() or isinstance(field.default, BaseModel | dict):
             lines[name] = ""
             continue
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default

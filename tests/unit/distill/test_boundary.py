@@ -41,7 +41,7 @@ def test_distance_uses_the_spacing(
     halves: np.ndarray[tuple[int, int], np.dtype[np.uint8]],
 ) -> None:
     """With pixels half a millimetre wide, distances come in millimetres."""
-    assert boundary_distance(halves, spacing=(1.0, 0.5))[0, 0] == pytest.approx(1.5)
+    assert boundary_distance(halves, spacing=0.5)[0, 0] == pytest.approx(1.5)
 
 
 def test_weight_follows_the_gaussian_formula(

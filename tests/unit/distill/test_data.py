@@ -34,17 +34,32 @@ def sampler(images: list[TrainingImage], **changes: Any) -> CropSampler:
     return CropSampler(images, **(fields | changes))
 
 
-def test_batches_follow_seed_rank_and_step() -> None:
-    """Equal seed, rank and step give equal crops; any other gives others."""
+def test_batches_follow_seed_and_step() -> None:
+    """Equal seed and step give equal crops; any other gives others."""
     images = [coded(i, height=40, width=40) for i in range(5)]
     batch = sampler(images).batch(7)
     np.testing.assert_array_equal(batch.image, sampler(images).batch(7).image)
-    for other in (
-        sampler(images).batch(8),
-        sampler(images, seed=4).batch(7),
-        sampler(images, rank=1).batch(7),
-    ):
+    for other in (sampler(images).batch(8), sampler(images, seed=4).batch(7)):
         assert not np.array_equal(batch.image, other.image)
+
+
+@pytest.mark.parametrize("size", [4, 5])
+def test_processes_share_a_batch(size: int) -> None:
+    """What two processes draw is, crop for crop, what one would draw alone."""
+    images = [coded(0), *(coded(i, labeled=False) for i in range(1, 6))]
+    whole = sampler(images, batch_size=size).batch(3).image
+    parts = [
+        sampler(images, batch_size=size, rank=rank, world=2).batch(3).image for rank in range(2)
+    ]
+    np.testing.assert_array_equal(whole[0::2], parts[0])
+    np.testing.assert_array_equal(whole[1::2], parts[1])
+
+
+@pytest.mark.parametrize(("share", "labeled"), [(0.25, 1), (0.5, 2), (1.0, 4)])
+def test_the_labelled_share_is_as_told(share: float, labeled: int) -> None:
+    """At least this share of a batch is labelled; at 1 nothing else is drawn."""
+    images = [coded(0), *(coded(i, labeled=False) for i in range(1, 10))]
+    assert sampler(images, labeled_share=share).batch(0).labeled.sum() == labeled
 
 
 def test_all_planes_share_crop_flip_and_turn() -> None:

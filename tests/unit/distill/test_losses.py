@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
 from torch.nn import functional
 
-from histill.distill.losses import distillation_kl, soft_dice_loss, weighted_cross_entropy
+from histill.distill.losses import (
+    affinity_loss,
+    distillation_kl,
+    edge_loss,
+    overlap_loss,
+    soft_dice_loss,
+    weighted_cross_entropy,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -131,7 +143,72 @@ def test_kl_bears_zero_probabilities(logits: torch.Tensor) -> None:
     assert got.item() == pytest.approx(functional.cross_entropy(logits, target).item())
 
 
-@pytest.mark.parametrize("term", ["ce", "dice", "kl"])
+def test_overlap_is_one_minus_the_soft_dice_of_two_maps(
+    logits: torch.Tensor, mixture: torch.Tensor
+) -> None:
+    """1 - 2 sum(p q) / (sum(p^2) + sum(q^2)) a foreground class over the batch, then the mean."""
+    p, q = softmax(logits.detach().numpy(), axis=1), mixture.numpy()
+    dice = [
+        2 * (p[:, c] * q[:, c]).sum() / ((p[:, c] ** 2).sum() + (q[:, c] ** 2).sum())
+        for c in (1, 2)
+    ]
+    got = overlap_loss(logits.softmax(1), mixture)
+    assert got.item() == pytest.approx(1 - np.mean(dice), rel=1e-5)
+
+
+def test_overlap_with_itself_costs_nothing_however_soft(mixture: torch.Tensor) -> None:
+    """Equal soft maps are the minimum, also where a class has no mass at all."""
+    assert overlap_loss(mixture, mixture).item() == pytest.approx(0, abs=1e-9)
+    empty = torch.zeros_like(mixture)
+    empty[:, 0] = 1
+    assert overlap_loss(empty, empty).item() == 0
+
+
+def test_edges_are_compared_by_their_differences_to_neighbours(
+    logits: torch.Tensor, mixture: torch.Tensor
+) -> None:
+    """The edge term is the L1 distance of all forward differences, mean over pixels."""
+    apart = softmax(logits.detach().numpy(), axis=1) - mixture.numpy()
+    total = np.abs(np.diff(apart, axis=2)).sum() + np.abs(np.diff(apart, axis=3)).sum()
+    got = edge_loss(logits.softmax(1), mixture)
+    assert got.item() == pytest.approx(total / (2 * 4 * 5))
+
+
+def test_edges_of_a_shifted_map_are_the_same(mixture: torch.Tensor) -> None:
+    """A constant in each class moves no boundary."""
+    shift = torch.tensor([0.1, -0.04, -0.06], dtype=torch.float64)[None, :, None, None]
+    assert edge_loss(mixture + shift, mixture).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_a_boundary_one_pixel_away_costs_and_one_in_place_does_not() -> None:
+    """The term sees where a boundary is, and none where there is none."""
+    truth = torch.zeros(1, 2, 8, 8, dtype=torch.float64)
+    truth[:, 0, :, :4], truth[:, 1, :, 4:] = 1, 1
+    moved = truth.roll(1, dims=3)
+    moved[..., 0] = truth[..., 0]
+    assert edge_loss(truth, truth).item() == 0
+    assert edge_loss(moved, truth).item() == pytest.approx(8 * 4 / 64)
+
+
+def test_affinities_are_the_cosines_of_patches(mixture: torch.Tensor) -> None:
+    """The affinity term is the mean squared difference of all pairs of patches' cosines."""
+    ours = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    ours, theirs = ours.softmax(1), mixture[..., :4]
+    matrices = []
+    for planes in (ours, theirs):
+        pooled = planes.numpy().reshape(2, 3, 2, 2, 2, 2).mean(axis=(3, 5)).reshape(2, 3, 4)
+        unit = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+        matrices.append(np.einsum("bcn,bcm->bnm", unit, unit))
+    expected = np.square(matrices[0] - matrices[1]).mean()
+    assert affinity_loss(ours, theirs, patch=2).item() == pytest.approx(expected)
+
+
+def test_affinities_of_equal_maps_are_equal(mixture: torch.Tensor) -> None:
+    """A student that agrees has nothing to learn from pairs either."""
+    assert affinity_loss(mixture, mixture, patch=2).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("term", ["ce", "dice", "kl", "overlap", "edge", "affinity"])
 def test_terms_without_any_counted_image_are_zero_with_zero_gradient(
     term: str, logits: torch.Tensor, target: torch.Tensor, mixture: torch.Tensor
 ) -> None:
@@ -141,6 +218,9 @@ def test_terms_without_any_counted_image_are_zero_with_zero_gradient(
         "ce": lambda: weighted_cross_entropy(logits, target, mask=nobody),
         "dice": lambda: soft_dice_loss(logits, target, mask=nobody),
         "kl": lambda: distillation_kl(logits, mixture, temperature=2.0, mask=nobody),
+        "overlap": lambda: overlap_loss(logits.softmax(1), mixture, mask=nobody),
+        "edge": lambda: edge_loss(logits.softmax(1), mixture, mask=nobody),
+        "affinity": lambda: affinity_loss(logits.softmax(1), mixture, patch=2, mask=nobody),
     }[term]()
     torch.autograd.backward(loss)
     assert loss.item() == 0
@@ -158,6 +238,45 @@ def test_gradients_are_right(
             weighted_cross_entropy(x, target, weight=weight, mask=mask),
             soft_dice_loss(x, target, mask=mask),
             distillation_kl(x, mixture, temperature=2.0, weight=weight),
+            overlap_loss(x.softmax(1), mixture, mask=mask),
+            edge_loss(x.softmax(1), mixture, mask=mask),
+            affinity_loss(x.softmax(1), mixture, patch=2),
         ),
         (logits,),
     )
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(
+    logits: torch.Tensor, target: torch.Tensor, mixture: torch.Tensor
+) -> None:
+    """With totals over two processes each gets the loss of the whole batch."""
+    whole = [
+        weighted_cross_entropy(logits, target).item(),
+        soft_dice_loss(logits, target).item(),
+        distillation_kl(logits, mixture, temperature=2.0).item(),
+        overlap_loss(logits.softmax(1), mixture).item(),
+    ]
+
+    def both(parts: list[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Adds what the other process would contribute, in the order of the calls."""
+        others = iter(parts)
+        return lambda value: value + next(others)
+
+    def recorded(into: list[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def keep(value: torch.Tensor) -> torch.Tensor:
+            into.append(value.detach())
+            return value
+
+        return keep
+
+    def losses(part: slice, total: Callable[[torch.Tensor], torch.Tensor]) -> list[float]:
+        return [
+            weighted_cross_entropy(logits[part], target[part], total=total).item(),
+            soft_dice_loss(logits[part], target[part], total=total).item(),
+            distillation_kl(logits[part], mixture[part], temperature=2.0, total=total).item(),
+            overlap_loss(logits[part].softmax(1), mixture[part], total=total).item(),
+        ]
+
+    second: list[torch.Tensor] = []
+    losses(slice(1, 2), recorded(second))
+    assert losses(slice(0, 1), both(second)) == pytest.approx(whole)

@@ -1,4 +1,4 @@
-"""Dice, IoU and surface Dice, also against MONAI's."""
+"""Dice, IoU, surface Dice and Hausdorff distance, also against MONAI's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ import math
 import numpy as np
 import pytest
 import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
+from scipy.spatial.distance import cdist
 
-from histill.ml.metrics import dice, iou, score_image, summarize, surface, surface_dice
+from histill.ml.metrics import (
+    dice,
+    hd95,
+    iou,
+    score_image,
+    summarize,
+    summarize_classes,
+    surface,
+    surface_dice,
+)
 
 
 def discs(seed: int) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.bool_]], ...]:
@@ -109,3 +120,40 @@ def test_without_any_foreground_the_summary_is_nan() -> None:
     """Nothing measured is NaN, not 0 and not 1."""
     empty = np.zeros((3, 3), dtype=np.uint8)
     assert math.isnan(summarize([score_image(empty, empty, classes=2)]).dice)
+
+
+def test_classes_are_summarised_one_by_one() -> None:
+    """Each class has its own measures, NaN where it occurs nowhere; their mean is the summary."""
+    truth = np.array([[0, 1, 2, 2]])
+    counts = [score_image(np.array([[0, 1, 1, 2]]), truth, classes=4)]
+    first, second, third = summarize_classes(counts)
+    assert (first.dice, second.dice) == pytest.approx((2 / 3, 2 / 3))
+    assert math.isnan(third.dice)
+    assert summarize(counts).iou == pytest.approx((first.iou + second.iou) / 2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hd95_follows_its_formula(seed: int) -> None:
+    """The larger of both 95th percentiles over all pairs of surface pixels."""
+    a, b = discs(seed)
+    distances = cdist(np.argwhere(surface(a)), np.argwhere(surface(b)))
+    directed = [np.percentile(distances.min(axis=axis), 95) for axis in (0, 1)]
+    assert hd95(a, b) == pytest.approx(max(directed))
+
+
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+@pytest.mark.parametrize("seed", range(4))
+def test_hd95_equals_monai(seed: int) -> None:
+    """On pairs of discs the distance is MONAI's."""
+    a, b = discs(seed)
+    onehot = [torch.from_numpy(np.stack([~m, m])[None].astype(np.float32)) for m in (a, b)]
+    theirs = compute_hausdorff_distance(onehot[0], onehot[1], percentile=95)
+    assert hd95(a, b) == pytest.approx(theirs.item(), abs=1e-5)
+
+
+def test_hd95_of_a_missed_object_is_the_diagonal() -> None:
+    """A missed object costs the image's diagonal; where nothing is, nothing is measured."""
+    empty, full = np.zeros((30, 40), dtype=bool), np.ones((30, 40), dtype=bool)
+    assert hd95(empty, full) == hd95(full, empty) == 50
+    assert hd95(full, full) == 0
+    assert math.isnan(hd95(empty, empty))

@@ -7,51 +7,60 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from scipy import special
-from scipy.ndimage import uniform_filter
 
 from histill.core.specs import TeacherWeighting
-from histill.distill.multi_teacher import (
-    judge,
-    labeled_scores,
-    mix,
-    normalized_weights,
-    soft_dice,
-    softmax,
-    unlabeled_scores,
-)
+from histill.distill.multi_teacher import Evidence, Opinions, judge, normalized_weights, softmax
+from histill.distill.regions import regions
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from histill.distill.multi_teacher import Verdict
 
-_GRAINS = ["uniform", "image", "pixel"]
+    Floats = npt.NDArray[np.float32]
+
+GRAINS = ["uniform", "image", "class", "region", "class_region", "pixel", "ca_mkd"]
+WEIGHING = [grain for grain in GRAINS if grain != "uniform"]
 
 
 @pytest.fixture
 def target() -> npt.NDArray[np.uint8]:
-    """A square of class 1 on background."""
-    target = np.zeros((12, 12), dtype=np.uint8)
-    target[4:8, 4:8] = 1
+    """Two squares of class 1 and 2 on background."""
+    target = np.zeros((20, 20), dtype=np.uint8)
+    target[3:11, 3:11] = 1
+    target[12:18, 10:18] = 2
     return target
 
 
-def logits_of(target: npt.NDArray[np.uint8], *, margin: float) -> npt.NDArray[np.float32]:
-    """Logits that favour the class map by a margin, or oppose it when negative."""
-    truth = target == np.arange(2)[:, None, None]
-    return np.where(truth, np.float32(margin), np.float32(0))
+def believes(target: npt.NDArray[np.uint8], share: float) -> Floats:
+    """Probabilities [3, H, W] that give the true class a share, the others the rest."""
+    truth = target == np.arange(3)[:, None, None]
+    return np.where(truth, np.float32(share), np.float32((1 - share) / 2))
 
 
-def judged(
-    logits: list[npt.NDArray[np.float32]], target: npt.NDArray[np.uint8] | None, **weighting: Any
-) -> Verdict:
-    """The verdict on some teachers with equal priors at temperature 2."""
+def opinions(
+    probabilities: list[Floats], *, usable: list[bool] | None = None, **changes: Any
+) -> Opinions:
+    """Opinions of teachers that know everything and have equal records."""
+    number = len(probabilities)
+    silent = [not each for each in usable or [True] * number]
+    sharp = np.stack([0 * p if s else p for p, s in zip(probabilities, silent, strict=True)])
+    fields: dict[str, Any] = {
+        "sharp": sharp,
+        "soft": sharp,
+        "usable": ~np.array(silent),
+        "known": np.ones((number, 3), dtype=bool),
+        "priors": np.full((number, 3), 0.9, dtype=np.float32),
+        "familiarity": np.ones(number, dtype=np.float32),
+    }
+    return Opinions(**(fields | changes))
+
+
+def judged(said: Opinions, target: npt.NDArray[np.uint8] | None, **weighting: Any) -> Verdict:
+    """The verdict with some weighting."""
+    evidence = weighting.pop("evidence", None)
     return judge(
-        np.stack(logits),
-        target,
-        weighting=TeacherWeighting.model_validate(weighting),
-        temperature=2.0,
-        priors=np.full(len(logits), 0.9, dtype=np.float32),
+        said, target, weighting=TeacherWeighting.model_validate(weighting), evidence=evidence
     )
 
 
@@ -62,129 +71,189 @@ def test_softmax_agrees_with_scipy_and_bears_minus_infinity() -> None:
 
 
 @pytest.mark.parametrize("labeled", [True, False])
-@pytest.mark.parametrize("grain", _GRAINS)
+@pytest.mark.parametrize("grain", GRAINS)
 def test_one_teacher_has_all_the_weight(
     grain: str, *, labeled: bool, target: npt.NDArray[np.uint8]
 ) -> None:
-    """A single teacher is plain distillation: weight 1, its own softened output."""
-    logits = logits_of(target, margin=3)
-    verdict = judged([logits], target if labeled else None, grain=grain)
-    np.testing.assert_allclose(verdict.weights, 1)
-    np.testing.assert_allclose(verdict.mixture, special.softmax(logits / 2, axis=0), rtol=1e-5)
-    np.testing.assert_allclose(verdict.consensus, special.softmax(logits, axis=0), rtol=1e-5)
+    """A single teacher is plain distillation: weight 1, its own output."""
+    one = believes(target, 0.8)
+    verdict = judged(opinions([one]), target if labeled else None, grain=grain)
+    np.testing.assert_allclose(verdict.weights, [1], rtol=1e-5)
+    np.testing.assert_allclose(verdict.mixture, one, rtol=1e-5)
 
 
 @pytest.mark.parametrize("labeled", [True, False])
-@pytest.mark.parametrize("grain", _GRAINS)
+@pytest.mark.parametrize("grain", GRAINS)
 def test_equal_teachers_have_equal_weights(
     grain: str, *, labeled: bool, target: npt.NDArray[np.uint8]
 ) -> None:
-    """Three times the same teacher weighs a third each, everywhere."""
-    verdict = judged([logits_of(target, margin=3)] * 3, target if labeled else None, grain=grain)
-    np.testing.assert_allclose(verdict.weights, 1 / 3, rtol=1e-4)
+    """Three times the same teacher weighs a third each."""
+    verdict = judged(
+        opinions([believes(target, 0.8)] * 3), target if labeled else None, grain=grain
+    )
+    np.testing.assert_allclose(verdict.weights, [1 / 3] * 3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("labeled", [True, False])
-@pytest.mark.parametrize("grain", _GRAINS)
+@pytest.mark.parametrize("grain", GRAINS)
+def test_the_order_of_teachers_does_not_matter(
+    grain: str, *, labeled: bool, target: npt.NDArray[np.uint8]
+) -> None:
+    """Teachers in another order have the same weights in that order, and mix alike."""
+    teachers = [believes(target, share) for share in (0.9, 0.6, 0.75)]
+    truth = target if labeled else None
+    there = judged(opinions(teachers), truth, grain=grain, min_weight=0.0)
+    back = judged(opinions(teachers[::-1]), truth, grain=grain, min_weight=0.0)
+    np.testing.assert_allclose(there.weights, back.weights[::-1], rtol=1e-4)
+    np.testing.assert_allclose(there.mixture, back.mixture, rtol=1e-4)
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+@pytest.mark.parametrize("grain", GRAINS)
 def test_a_teacher_that_yields_nan_is_excluded(
     grain: str, *, labeled: bool, target: npt.NDArray[np.uint8]
 ) -> None:
-    """NaN in one teacher's output leaves the verdict of the others as if it were not there."""
-    good, other = logits_of(target, margin=3), logits_of(target, margin=1)
-    broken = good.copy()
-    broken[0, 0, 0] = np.nan
+    """An unusable teacher leaves the verdict as if it were not there."""
+    good, other = believes(target, 0.9), believes(target, 0.7)
     truth = target if labeled else None
-    verdict, without = (
-        judged([good, broken, other], truth, grain=grain),
-        judged([good, other], truth, grain=grain),
-    )
-    assert verdict.usable.tolist() == [True, False, True]
-    assert not verdict.weights[1].any()
+    verdict = judged(opinions([good, good, other], usable=[True, False, True]), truth, grain=grain)
+    without = judged(opinions([good, other]), truth, grain=grain)
+    assert verdict.weights[1] == 0
     np.testing.assert_allclose(verdict.mixture, without.mixture, rtol=1e-5)
 
 
-@pytest.mark.parametrize("grain", _GRAINS)
+@pytest.mark.parametrize("grain", GRAINS)
 def test_without_any_usable_teacher_all_weights_are_zero(
     grain: str, target: npt.NDArray[np.uint8]
 ) -> None:
     """When every teacher overflows, nothing is said, and nothing is NaN."""
-    broken = np.full((2, 12, 12), np.inf, dtype=np.float32)
-    verdict = judged([broken, broken], target, grain=grain)
-    assert not verdict.usable.any()
+    said = opinions([believes(target, 0.9)] * 2, usable=[False, False])
+    verdict = judged(said, target, grain=grain)
     assert not verdict.weights.any()
     assert not verdict.mixture.any()
 
 
-@pytest.mark.parametrize("grain", ["image", "pixel"])
-def test_labels_favour_the_teacher_that_is_right(grain: str, target: npt.NDArray[np.uint8]) -> None:
-    """The better teacher gets nearly all weight; the opposite one is dropped to zero."""
-    good, bad = logits_of(target, margin=4), logits_of(target, margin=-4)
-    weights = judged([good, bad], target, grain=grain).weights
-    np.testing.assert_allclose(weights[0], 1)
-    np.testing.assert_array_equal(weights[1], 0)
+@pytest.mark.parametrize("score", ["dice", "loss"])
+@pytest.mark.parametrize("grain", WEIGHING)
+def test_labels_favour_the_teacher_that_is_right(
+    grain: str, score: str, target: npt.NDArray[np.uint8]
+) -> None:
+    """The better of two teachers weighs more, whatever the grain and the score."""
+    said = opinions([believes(target, 0.9), believes(target, 0.2)])
+    weights = judged(said, target, grain=grain, score=score).weights
+    assert weights[0] > 0.8
 
 
-@pytest.mark.parametrize("grain", ["image", "pixel"])
+@pytest.mark.parametrize("grain", ["image", "class", "region", "class_region", "pixel"])
 def test_without_labels_the_odd_one_out_weighs_least(
     grain: str, target: npt.NDArray[np.uint8]
 ) -> None:
     """A teacher that is sure but alone loses against two that agree."""
-    alone = logits_of(target, margin=-8)
-    weights = judged([logits_of(target, margin=3)] * 2 + [alone], None, grain=grain).weights
-    assert (weights[2] < weights[0]).all()
-    assert float(weights[2].mean()) < 0.1
+    alone = believes((target + 1).astype(np.uint8) % 3, 0.99)
+    said = opinions([believes(target, 0.8), believes(target, 0.8), alone])
+    weights = judged(said, None, grain=grain).weights
+    assert weights[2] < weights[0]
+    assert weights[2] < 0.2
 
 
-@pytest.mark.parametrize("grain", ["image", "pixel"])
 def test_without_labels_the_recorded_dice_decides_between_two(
-    grain: str, target: npt.NDArray[np.uint8]
-) -> None:
-    """Two teachers that differ only in their record are told apart by it."""
-    verdict = judge(
-        np.stack([logits_of(target, margin=3)] * 2),
-        None,
-        weighting=TeacherWeighting.model_validate({"grain": grain, "temperature": 0.1}),
-        temperature=1.0,
-        priors=np.array([0.9, 0.5], dtype=np.float32),
-    )
-    expected = special.softmax(np.array([0.9, 0.5]) * 0.3 / 0.1)
-    np.testing.assert_allclose(verdict.weights.mean(axis=(1, 2)), expected, rtol=1e-4)
-
-
-def test_image_score_is_the_soft_dice_on_labels(target: npt.NDArray[np.uint8]) -> None:
-    """At image grain the score is 2 sum(p y) / (sum(p^2) + sum(y^2)) of the foreground."""
-    p = special.softmax(logits_of(target, margin=1), axis=0)
-    expected = 2 * (p[1] * target).sum() / ((p[1] ** 2).sum() + target.sum())
-    assert labeled_scores(p[None], target, grain="image").item() == pytest.approx(
-        expected, rel=1e-4
-    )
-
-
-def test_pixel_score_is_the_smoothed_log_likelihood(target: npt.NDArray[np.uint8]) -> None:
-    """At pixel grain the score is minus the cross-entropy, averaged over 5 x 5."""
-    rng = np.random.default_rng(0)
-    p = special.softmax(rng.normal(size=(1, 2, 12, 12)), axis=1).astype(np.float32)
-    of_truth = np.where(target == 1, p[0, 1], p[0, 0])
-    expected = uniform_filter(np.log(of_truth), size=5, mode="reflect")
-    np.testing.assert_allclose(labeled_scores(p, target, grain="pixel")[0], expected, rtol=1e-4)
-
-
-def test_unlabelled_score_is_half_agreement_and_some_confidence_and_record(
     target: npt.NDArray[np.uint8],
 ) -> None:
-    """The estimate is 0.5 agreement + 0.2 confidence + 0.3 recorded Dice."""
-    p = np.stack([softmax(logits_of(target, margin=m), axis=0) for m in (1, 2)])
-    priors = np.array([0.8, 0.6], dtype=np.float32)
-    got = unlabeled_scores(p, np.array([True, True]), priors, grain="image").ravel()
-    agreement = soft_dice(p[0], p[1])
-    confidence = (p.max(axis=1).mean(axis=(1, 2)) - 0.5) * 2
-    np.testing.assert_allclose(got, 0.5 * agreement + 0.2 * confidence + 0.3 * priors, rtol=1e-5)
+    """Two teachers that differ only in their record are told apart by it."""
+    priors = np.repeat(np.array([[0.9], [0.5]], dtype=np.float32), 3, axis=1)
+    said = opinions([believes(target, 0.8)] * 2, priors=priors)
+    verdict = judged(said, None, grain="image", temperature=0.1)
+    expected = special.softmax(np.array([0.9, 0.5]) * 0.3 / 0.1)
+    np.testing.assert_allclose(verdict.weights, expected, rtol=1e-4)
 
 
-def test_empty_masks_agree() -> None:
-    """Two maps without foreground overlap fully, by definition."""
-    empty = np.stack([np.ones((3, 3)), np.zeros((3, 3))]).astype(np.float32)
-    assert soft_dice(empty, empty) == 1
+def test_on_an_image_of_another_kind_a_teacher_counts_less(target: npt.NDArray[np.uint8]) -> None:
+    """Familiarity scales the estimate without labels."""
+    familiar = np.array([1.0, 0.1], dtype=np.float32)
+    said = opinions([believes(target, 0.8)] * 2, familiarity=familiar)
+    assert judged(said, None, grain="image").weights[0] > 0.99
+
+
+def test_evidence_from_labelled_images_outweighs_the_estimate(
+    target: npt.NDArray[np.uint8],
+) -> None:
+    """Fully trusted evidence is the score; untrusted, the shifted estimate is."""
+    said = opinions([believes(target, 0.8)] * 2)
+    table = np.array([0.2, 0.9], dtype=np.float32)[:, None, None]
+    shift = np.array([0.3, 0.0], dtype=np.float32)[:, None, None]
+    for trust, scores in ((1.0, [0.2, 0.9]), (0.0, [0.3, 0.0])):
+        evidence = Evidence(table, shift, trust)
+        verdict = judged(
+            said, None, grain="image", evidence=evidence, min_weight=0.0, temperature=0.5
+        )
+        expected = special.softmax(np.array(scores) / 0.5)
+        np.testing.assert_allclose(verdict.weights, expected, rtol=1e-3)
+
+
+def test_ca_mkd_weighs_by_one_minus_the_softmax_of_losses(target: npt.NDArray[np.uint8]) -> None:
+    """The peer's weights are its paper's: (1 - softmax(loss)) / (K - 1)."""
+    shares = (0.9, 0.6, 0.3)
+    got = judged(opinions([believes(target, s) for s in shares]), target, grain="ca_mkd").weights
+    losses = -np.log(np.array(shares))
+    expected = (1 - np.exp(losses) / np.exp(losses).sum()) / 2
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_a_teacher_counts_only_in_the_region_that_it_is_good_in(
+    target: npt.NDArray[np.uint8],
+) -> None:
+    """Good inside and bad at the edge: it rules inside, the other one at the edge."""
+    where = regions(target, band=2.0)
+    bad = believes((target + 1).astype(np.uint8) % 3, 0.8)
+    core, rim = (
+        np.where(np.isin(where, good), believes(target, 0.9), bad).astype(np.float32)
+        for good in ([0, 2], [1])
+    )
+    mixture = judged(opinions([core, rim]), target, grain="region").mixture
+    truth = np.take_along_axis(mixture, target[None].astype(np.intp), axis=0)[0]
+    np.testing.assert_allclose(truth, 0.9, atol=0.02)
+
+
+def test_a_teacher_counts_only_for_the_class_that_it_is_good_at(
+    target: npt.NDArray[np.uint8],
+) -> None:
+    """One is right about class 1 and takes class 2 for background, the other the reverse."""
+    first = believes(np.where(target == 2, 0, target).astype(np.uint8), 0.98)
+    second = believes(np.where(target == 1, 0, target).astype(np.uint8), 0.98)
+    mixture = judged(opinions([first, second]), target, grain="class").mixture
+    assert (mixture.argmax(axis=0) == target).mean() > 0.99
+    np.testing.assert_allclose(mixture.sum(axis=0), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("grain", GRAINS)
+@pytest.mark.parametrize("labeled", [True, False])
+def test_teachers_that_know_one_class_each_make_a_whole(
+    grain: str, *, labeled: bool, target: npt.NDArray[np.uint8]
+) -> None:
+    """What one takes for background because it never learnt it, the other fills in."""
+    first = believes(np.where(target == 2, 0, target).astype(np.uint8), 1.0)
+    second = believes(np.where(target == 1, 0, target).astype(np.uint8), 1.0)
+    known = np.array([[True, True, False], [True, False, True]])
+    said = opinions([first, second], known=known)
+    mixture = judged(said, target if labeled else None, grain=grain).mixture
+    np.testing.assert_array_equal(mixture.argmax(axis=0), target)
+
+
+@pytest.mark.parametrize("grain", GRAINS)
+@pytest.mark.parametrize("kind", ["empty", "all_boundary", "all_object"])
+def test_masks_at_the_limits_give_finite_weights(grain: str, kind: str) -> None:
+    """No foreground, nothing but boundary, nothing but object: weights still sum to one."""
+    rows, columns = np.mgrid[:12, :12]
+    target = {
+        "empty": np.zeros((12, 12)),
+        "all_boundary": (rows + columns) % 2,
+        "all_object": np.ones((12, 12)),
+    }[kind].astype(np.uint8)
+    said = opinions([believes(target, 0.9), believes(target, 0.5)])
+    for truth in (target, None):
+        verdict = judged(said, truth, grain=grain)
+        assert verdict.weights.sum() == pytest.approx(1, rel=1e-5)
+        np.testing.assert_allclose(verdict.mixture.sum(axis=0), 1, rtol=1e-4)
 
 
 def test_small_weights_are_dropped_and_the_rest_rescaled() -> None:
@@ -192,14 +261,14 @@ def test_small_weights_are_dropped_and_the_rest_rescaled() -> None:
     raw = np.array([0.6, 0.37, 0.03])
     scores = np.log(raw).astype(np.float32)[:, None, None]
     weighting = TeacherWeighting(temperature=1, min_weight=0.05)
-    got = normalized_weights(scores, np.ones(3, dtype=bool), weighting).ravel()
+    got = normalized_weights(scores, np.ones((3, 1, 1), dtype=bool), weighting).ravel()
     np.testing.assert_allclose(got, [0.6 / 0.97, 0.37 / 0.97, 0], rtol=1e-5)
 
 
 def test_when_all_weights_are_small_none_is_dropped() -> None:
     """Three equal teachers under a floor of one half keep a third each."""
-    scores = np.zeros((3, 1, 1), dtype=np.float32)
-    got = normalized_weights(scores, np.ones(3, dtype=bool), TeacherWeighting(min_weight=0.5))
+    scores, allowed = np.zeros((3, 1, 1), dtype=np.float32), np.ones((3, 1, 1), dtype=bool)
+    got = normalized_weights(scores, allowed, TeacherWeighting(min_weight=0.5))
     np.testing.assert_allclose(got.ravel(), 1 / 3, rtol=1e-6)
 
 
@@ -207,7 +276,5 @@ def test_probabilities_are_mixed_not_logits() -> None:
     """The mixture is the arithmetic mean of probabilities and sums to one."""
     rng = np.random.default_rng(0)
     p = special.softmax(rng.normal(size=(2, 3, 4, 4)), axis=1).astype(np.float32)
-    weights = np.array([0.25, 0.75], dtype=np.float32)[:, None, None]
-    got = mix(p, weights)
-    np.testing.assert_allclose(got, 0.25 * p[0] + 0.75 * p[1], rtol=1e-6)
-    np.testing.assert_allclose(got.sum(axis=0), 1, rtol=1e-6)
+    got = judged(opinions(list(p)), None, grain="uniform").mixture
+    np.testing.assert_allclose(got, p.mean(axis=0), rtol=1e-6)

@@ -9,10 +9,11 @@ import torch
 
 from histill.core.errors import WorkFailedError
 from histill.core.manifests import Normalization
-from histill.core.specs import SupervisedSpec, TrainingSpec
+from histill.core.specs import BoundaryWeighting, SupervisedSpec, TrainingSpec
 from histill.distill.dataset import Dataset
+from histill.distill.dead_start import DeadStartError
 from histill.distill.devices import Place
-from histill.distill.loop import DeadStartError, History
+from histill.distill.history import History
 from histill.distill.progress import Reporter
 from histill.distill.run import Run
 from histill.distill.workdir import RunOrder, Workdir
@@ -67,8 +68,20 @@ def test_three_dead_starts_fail_the_run(run: Starting) -> None:
     assert caught.value.reason == "DEAD_START"
 
 
-def test_processes_share_a_batch() -> None:
-    """Parts of a batch add up to it, and nobody goes without."""
-    parts = [Place(torch.device("cpu"), rank, 4).share(10) for rank in range(4)]
-    assert parts == [3, 3, 2, 2]
-    assert Place(torch.device("cpu"), 3, 4).share(2) == 1
+def test_millimetres_need_the_size_of_a_pixel(
+    run: Starting, dataset_manifest: Callable[..., DatasetManifest]
+) -> None:
+    """A boundary in mm takes the dataset's pixel size, and is refused without one."""
+    assert run.spacing() == 1.0
+    spec = run.order.spec.model_copy(update={"boundary": BoundaryWeighting(unit="mm")})
+    known, unknown = (
+        dataset_manifest(pixel_size_mm=size) if size else dataset_manifest() for size in (0.5, 0.0)
+    )
+    orders = [run.order.model_copy(update={"spec": spec, "dataset": d}) for d in (known, unknown)]
+    in_mm, refused = (
+        Run(run.workdir, order, run.dataset, run.place, run.reporter) for order in orders
+    )
+    assert in_mm.spacing() == 0.5
+    with pytest.raises(WorkFailedError, match=r"boundary\.unit is mm") as caught:
+        refused.spacing()
+    assert caught.value.reason == "DATASET_INVALID"

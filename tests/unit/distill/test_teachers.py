@@ -1,4 +1,4 @@
-"""Loading teachers, refusing those that do not fit, and what they say about images."""
+"""What teachers say about training images, those with labels first."""
 
 from __future__ import annotations
 
@@ -6,135 +6,69 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from histill.core.errors import WorkFailedError
-from histill.core.specs import BoundaryWeighting, MultiTeacherSpec, NetworkSpec
+from histill.core.specs import BoundaryWeighting, MultiTeacherSpec
 from histill.distill.boundary import boundary_weight
 from histill.distill.examples import Example
-from histill.distill.nets import build_network
-from histill.distill.predict import Normalized, Predictor
-from histill.distill.teachers import judged_images, load_teachers, priors_of
-from histill.distill.workdir import Workdir
+from histill.distill.multi_teacher import Opinions
+from histill.distill.teachers import fuzziness, judged_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy.typing as npt
 
-    from histill.core.manifests import DatasetManifest, ModelManifest
-
-    Model = Callable[..., ModelManifest]
-    Data = Callable[..., DatasetManifest]
     Blob = Callable[..., tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
+    Floats = npt.NDArray[np.float32]
 
-CPU = torch.device("cpu")
-SPEC = MultiTeacherSpec(dataset="blobs", output_model="m", teachers=("teacher",))
+
+def spec(**changes: Any) -> MultiTeacherSpec:
+    fields: dict[str, Any] = {"dataset": "blobs", "output_model": "m", "teachers": ("a", "b")}
+    return MultiTeacherSpec.model_validate(fields | changes)
+
+
+class _Named:
+    def __init__(self, name: str) -> None:
+        self.reference = name
 
 
 class Fixed:
-    """A predictor that always gives the same logits."""
+    """A panel of two that answers by the brightness of an image."""
 
-    def __init__(self, logits: npt.NDArray[np.float32]) -> None:
-        self._logits = logits
+    def __init__(self, answer: Callable[[npt.NDArray[np.uint8]], list[Floats]]) -> None:
+        self._answer = answer
+        self.teachers = [type("T", (), {"manifest": _Named(name)})() for name in ("a@1", "b@1")]
 
-    def logits(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The logits it was made with."""
-        del image
-        return self._logits
-
-
-def save(folder: Path, network: NetworkSpec) -> None:
-    """Writes a fresh network's weights."""
-    folder.mkdir(parents=True)
-    net = build_network(network, channels=1, classes=2)
-    save_file(net.state_dict(), folder / "weights.safetensors")
-
-
-def test_a_teacher_predicts_with_its_own_normalisation(
-    tmp_path: Path, model_manifest: Model, dataset_manifest: Data, blob: Blob
-) -> None:
-    """The loaded teacher gives the network's logits on (x / 255 - mean) / std, at full size."""
-    manifest = model_manifest()
-    save(tmp_path / "teachers" / "0", manifest.network)
-    (teacher,) = load_teachers(Workdir(tmp_path), [manifest], dataset_manifest(), CPU)
-    image, _ = blob(size=30)
-    assert isinstance(teacher.net, Normalized)
-    net = teacher.net.net.eval()
-    scaled = torch.from_numpy((image[..., 0] / 255 - 0.5) / 0.25).float()
-    with torch.inference_mode():
-        expected = net(scaled[None, None])[0].numpy()
-    np.testing.assert_allclose(teacher.logits(image), expected, rtol=1e-4, atol=1e-5)
+    def ask(self, image: npt.NDArray[np.uint8]) -> Opinions:
+        """The answers as opinions."""
+        said = np.stack(self._answer(image)).astype(np.float32)
+        usable = np.asarray(np.isfinite(said).all(axis=(1, 2, 3)))
+        said[~usable] = 0
+        number = len(said)
+        return Opinions(
+            said,
+            said,
+            usable,
+            np.ones((number, 2), dtype=bool),
+            np.full((number, 2), 0.9, dtype=np.float32),
+            np.ones(number, dtype=np.float32),
+        )
 
 
-def test_odd_sizes_are_padded_and_cut_back(blob: Blob, model_manifest: Model) -> None:
-    """Logits have the image's own size, whatever the stride."""
-    manifest = model_manifest()
-    net = Normalized(
-        build_network(NetworkSpec(width=4, depth=4), channels=1, classes=2), manifest.normalization
-    )
-    image, _ = blob(size=32)
-    assert Predictor(net, 8, CPU).logits(image[:13, :27]).shape == (2, 13, 27)
+def believes(target: npt.NDArray[np.uint8], share: float = 0.9) -> Floats:
+    truth = target == np.arange(2)[:, None, None]
+    return np.where(truth, np.float32(share), np.float32(1 - share))
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"classes": ("background", "nucleus")}, "knows the classes background, nucleus"),
-        ({"channels": 3}, "takes 3 channels"),
-        ({"network": NetworkSpec(width=8, depth=2)}, "do not fit its network"),
-    ],
-)
-def test_a_teacher_that_does_not_fit_is_refused(
-    changes: dict[str, Any],
-    words: str,
-    tmp_path: Path,
-    model_manifest: Model,
-    dataset_manifest: Data,
-) -> None:
-    """Other classes, channels or weights are TEACHER_MISMATCH and name the teacher."""
-    save(tmp_path / "teachers" / "0", NetworkSpec(width=4, depth=2))
-    with pytest.raises(WorkFailedError, match=words) as caught:
-        load_teachers(Workdir(tmp_path), [model_manifest(**changes)], dataset_manifest(), CPU)
-    assert caught.value.reason == "TEACHER_MISMATCH"
-    assert "teacher@1" in str(caught.value)
-
-
-def test_weights_that_are_no_safetensors_are_refused(
-    tmp_path: Path, model_manifest: Model, dataset_manifest: Data
-) -> None:
-    """A pickle, or any other bytes, is never loaded."""
-    folder = tmp_path / "teachers" / "0"
-    folder.mkdir(parents=True)
-    torch.save({"a": torch.zeros(2)}, folder / "weights.safetensors")
-    with pytest.raises(WorkFailedError, match="do not fit") as caught:
-        load_teachers(Workdir(tmp_path), [model_manifest()], dataset_manifest(), CPU)
-    assert caught.value.reason == "TEACHER_MISMATCH"
-
-
-def test_a_missing_record_counts_as_the_mean_of_the_others(model_manifest: Model) -> None:
-    """A teacher without a recorded Dice is neither favoured nor punished."""
-    manifests = [model_manifest(metrics=m) for m in ({"dice": 0.9}, {}, {"dice": 0.7})]
-    np.testing.assert_allclose(priors_of(manifests), [0.9, 0.8, 0.7], rtol=1e-6)
-    np.testing.assert_allclose(priors_of([model_manifest()]), [1.0])
-
-
-def test_unlabelled_images_take_their_boundaries_from_the_teachers(
-    blob: Blob, model_manifest: Model
-) -> None:
+def test_unlabelled_images_take_their_boundaries_from_the_teachers(blob: Blob) -> None:
     """Without labels, weights rise around the consensus's outline; labels go before it."""
     image, target = blob()
     outline = np.zeros_like(target)
     outline[8:20, 8:20] = 1
-    teacher: Any = Fixed(np.stack([1.0 - outline, outline]).astype(np.float32) * 5)
-    unlabeled, labeled = judged_images(
-        [Example("u", image, None), Example("l", image, target)],
-        [teacher],
-        [model_manifest()],
-        SPEC,
-    )
+    panel: Any = Fixed(lambda _: [believes(outline)] * 2)
+    examples = [Example("u", image, None), Example("l", image, target)]
+    unlabeled, labeled = judged_images(examples, panel, spec())
     for got, truth in ((unlabeled, outline), (labeled, target)):
         expected = boundary_weight(truth, BoundaryWeighting())
         np.testing.assert_allclose(got.weight, expected, rtol=1e-3)
@@ -143,23 +77,62 @@ def test_unlabelled_images_take_their_boundaries_from_the_teachers(
     np.testing.assert_allclose(unlabeled.mixture.astype(np.float32).sum(0), 1, atol=2e-3)
 
 
+def test_unlabelled_images_trust_whom_labels_of_their_kind_trust(blob: Blob) -> None:
+    """Each teacher is right about one kind of image; both are sure of themselves on both."""
+    bright = [(blob(i)[0] // 4 + 190, blob(i)[1]) for i in range(6)]
+    dark = [(blob(i)[0] // 4, blob(i)[1]) for i in range(6)]
+    truths = {image.tobytes(): target for image, target in bright + dark}
+
+    def answer(image: npt.NDArray[np.uint8]) -> list[Floats]:
+        target = truths[image.tobytes()]
+        right, wrong = believes(target, 0.95), believes(1 - target, 0.95)
+        return [right, wrong] if image.mean() > 128 else [wrong, right]
+
+    panel: Any = Fixed(answer)
+    examples = [
+        Example(str(i), image, target if i % 6 < 2 else None)
+        for i, (image, target) in enumerate(bright + dark)
+    ]
+    images = judged_images(examples, panel, spec())
+    assert all(image.teacher_weights[0] > 0.99 for image in images[:6])
+    assert all(image.teacher_weights[1] > 0.99 for image in images[6:])
+    estimated = judged_images(examples, panel, spec(teacher_weighting={"unlabeled": "estimate"}))
+    assert estimated[5].teacher_weights[0] == pytest.approx(0.5, abs=0.01)
+
+
 def test_a_silent_teacher_is_left_out_and_named(
-    blob: Blob, model_manifest: Model, capsys: pytest.CaptureFixture[str]
+    blob: Blob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A teacher that yields NaN gets weight 0, and the log says so once."""
     image, target = blob()
-    good = np.stack([1.0 - target, target]).astype(np.float32)
-    teachers: Any = [Fixed(good), Fixed(np.full_like(good, np.nan))]
-    manifests = [model_manifest(), model_manifest(name="broken")]
+    panel: Any = Fixed(lambda _: [believes(target), believes(target) * np.float32(np.nan)])
     examples = [Example("a", image, target), Example("b", image, None)]
-    images = list(judged_images(examples, teachers, manifests, SPEC))
+    images = judged_images(examples, panel, spec())
     assert [i.teacher_weights.tolist() for i in images] == [[1, 0], [1, 0]]
-    assert capsys.readouterr().out.count("broken@1") == 1
+    assert capsys.readouterr().out.count("b@1") == 1
 
 
-def test_when_no_teacher_speaks_the_run_fails(blob: Blob, model_manifest: Model) -> None:
+def test_when_no_teacher_speaks_the_run_fails(blob: Blob) -> None:
     """Teachers that all yield NaN everywhere are TEACHER_MISMATCH."""
     image, target = blob()
-    teachers: Any = [Fixed(np.full((2, *target.shape), np.nan, dtype=np.float32))]
+    panel: Any = Fixed(lambda _: [np.full((2, *target.shape), np.nan)] * 2)
     with pytest.raises(WorkFailedError, match="no teacher gives finite outputs"):
-        list(judged_images([Example("a", image, target)], teachers, [model_manifest()], SPEC))
+        judged_images([Example("a", image, target)], panel, spec())
+
+
+def test_fuzziness_is_the_entropy_of_the_mixture() -> None:
+    """0 where the teachers are sure, 1 where they have no idea."""
+    said = np.array([[1.0, 0.5, 0.9], [0.0, 0.5, 0.1]], dtype=np.float32)[:, None]
+    expected = [0, 1, -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1))]
+    np.testing.assert_allclose(fuzziness(said)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("fuzzy", [-1.0, 0.0, 2.0])
+def test_fuzzy_boundaries_count_as_told(fuzzy: float, blob: Blob) -> None:
+    """The extra weight is multiplied by 1 + fuzzy * h; at -1 a wholly fuzzy edge has none."""
+    _, target = blob()
+    weighting = BoundaryWeighting(fuzzy=fuzzy)
+    unsure = np.ones(target.shape, dtype=np.float32)
+    got = boundary_weight(target, weighting, fuzziness=unsure)
+    plain = BoundaryWeighting(beta=4 * (1 + fuzzy))
+    np.testing.assert_allclose(got, boundary_weight(target, plain), rtol=1e-5)

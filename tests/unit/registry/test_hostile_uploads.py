@@ -18,8 +18,8 @@ from PIL import Image
 from histill.api.registry.v1 import model_pb2
 from histill.api.registry.v1 import registry_service_pb2 as pb
 from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
+from histill.core.headers import model_manifest
 from histill.core.manifests import ArtifactFile
-from histill.registry.headers import model_manifest
 from histill.registry.receiving import receive
 from histill.registry.shards import check_shards
 from histill.registry.weights import count_parameters

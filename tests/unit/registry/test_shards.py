@@ -44,12 +44,18 @@ def test_pairs_of_pngs_pass(tmp_path: Path) -> None:
     check(shard(tmp_path, GOOD))
 
 
+def test_a_training_image_may_come_without_a_label(tmp_path: Path) -> None:
+    """Teachers can speak about it."""
+    check(shard(tmp_path, {"train/a.image.png": png()}))
+
+
 @pytest.mark.parametrize(
     ("members", "words"),
     [
         ({"../evil.image.png": png()}, "only plain files"),
         ({"/etc/passwd": b"x"}, "only plain files"),
-        ({"train/a.image.png": png()}, "lacks its image or its label"),
+        ({"val/a.image.png": png()}, "lacks its image or its label"),
+        ({"train/a.label.png": png(mode="L")}, "lacks its image or its label"),
         (GOOD | {"train/a.label.png": png((9, 9), "L")}, "an image of"),
         (GOOD | {"train/a.image.png": b"not a png"}, "is no PNG"),
         (GOOD | {"train/a.image.png": png(mode="L")}, "is of mode L"),

@@ -17,9 +17,15 @@ from histill.core.catalog import DATASETS, MODELS
 from histill.core.errors import NotFoundError, QueueUnavailableError
 from histill.core.job_store import JobStore
 from histill.core.jobs import Job, JobState
-from histill.core.manifests import DatasetManifest, LabelKind
+from histill.core.manifests import (
+    DatasetManifest,
+    LabelKind,
+    ModelManifest,
+    ModelRole,
+    Normalization,
+)
 from histill.core.names import new_job_id
-from histill.core.specs import SupervisedSpec
+from histill.core.specs import MultiTeacherSpec, NetworkSpec, SupervisedSpec
 from histill.distill.settings import WorkerPart
 from histill.distill.supervisor import Worker, run_job
 
@@ -42,6 +48,10 @@ print("a word", file=sys.stderr)
 (root / "result.json").write_text(json.dumps({
     "role": "TEACHER", "channels": 3, "classes": ["background", "object"],
     "normalization": {"mean": [0.5], "std": [0.5]}, "parameters": 7, "metrics": {"dice": 0.75}}))
+"""
+LOOK = """
+found = [[path.name for path in (root / "teachers" / str(i)).iterdir()] for i in range(2)]
+assert found == [["weights.safetensors"], ["model.ts"]], found
 """
 SLEEPER = "import time; time.sleep(60)"
 
@@ -120,6 +130,30 @@ def test_a_job_ends_with_a_registered_model(world: World) -> None:
     assert "a word" in [event.log for event in events]
     assert not world.live.leased(job.id)
     assert len(world.objects.get(f"jobs/{job.id}/events.jsonl").splitlines()) == len(events)
+
+
+def test_the_trainer_finds_the_file_that_each_teacher_has(world: World) -> None:
+    """Weights of one with a network, the program of one without, and nothing else of either."""
+    for name, network in (("weights.safetensors", NetworkSpec()), ("model.ts", None)):
+        paths = [world.root / name, world.root / "card.md"]
+        for path in paths:
+            path.write_text(name)
+        manifest = ModelManifest(
+            name="program" if network is None else "weights",
+            version=0,
+            role=ModelRole.TEACHER,
+            network=network,
+            channels=3,
+            classes=("background", "object"),
+            normalization=Normalization(mean=(0.5,) * 3, std=(0.5,) * 3),
+            create_time=NOW,
+            files=tuple(catalog.file_of(path) for path in paths),
+        )
+        catalog.publish(world.objects, MemoryVersions(), MODELS, manifest, paths)
+    world.code = TRAINER + LOOK
+    spec = MultiTeacherSpec(dataset="d", output_model="m", teachers=("weights", "program"))
+    job = world.run(world.jobs.create(Job(id=new_job_id(), spec=spec, create_time=NOW)))
+    assert job.error is None
 
 
 def test_a_message_that_comes_twice_runs_once(world: World) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def boundary_distance(
-    target: npt.NDArray[np.uint8], *, spacing: tuple[float, float] = (1.0, 1.0)
+    target: npt.NDArray[np.uint8], *, spacing: float = 1.0
 ) -> npt.NDArray[np.float64]:
     """Exact Euclidean distance to the nearest boundary pixel.
 
@@ -25,7 +25,7 @@ def boundary_distance(
 
     Args:
         target: Class map [H, W].
-        spacing: Size of a pixel in rows and columns; distances come in its unit.
+        spacing: Side of a pixel; distances come in its unit.
 
     Returns:
         float64 [H, W]; all infinite when there is one class only.
@@ -33,24 +33,26 @@ def boundary_distance(
     edge = differs_from_neighbour(target)
     if not edge.any():
         return np.full(target.shape, np.inf)
-    return np.asarray(distance_transform_edt(~edge, sampling=spacing), dtype=np.float64)
+    return np.asarray(distance_transform_edt(~edge) * spacing, dtype=np.float64)
 
 
 def boundary_weight(
     target: npt.NDArray[np.uint8],
     weighting: BoundaryWeighting,
     *,
-    spacing: tuple[float, float] = (1.0, 1.0),
+    spacing: float = 1.0,
+    fuzziness: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Pixel weights that rise towards class boundaries, of mean 1.
 
     ``distance``: ``1 + beta * exp(-d^2 / (2 * sigma^2))``; ``band``: ``1 + beta`` where
-    ``d <= radius``; ``none``: 1.
+    ``d <= radius``; ``none``: 1. What is above 1 is multiplied by ``1 + fuzzy * h``.
 
     Args:
         target: Class map [H, W].
         weighting: Mode and its numbers.
-        spacing: Size of a pixel, in the unit of ``sigma`` and ``radius``.
+        spacing: Side of a pixel, in the unit of ``sigma`` and ``radius``.
+        fuzziness: ``h``, how unsure the teachers are, float32 [H, W] in [0, 1].
 
     Returns:
         float32 [H, W], positive, of mean 1.
@@ -62,5 +64,7 @@ def boundary_weight(
         near = np.exp(-(distance**2) / (2 * weighting.sigma**2))
     else:
         near = (distance <= weighting.radius).astype(np.float64)
+    if fuzziness is not None:
+        near = near * (1 + weighting.fuzzy * fuzziness)
     weight = 1 + weighting.beta * near
     return np.asarray(weight / weight.mean(), dtype=np.float32)

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-# Where there are labelled and unlabelled images, at least this share of a batch is
-# labelled: with few labels the supervised term would else be too noisy.
-_LABELED_SHARE = 0.5
 _CONTRAST = 0.15  # gain in [1 - this, 1 + this]
 _BRIGHTNESS = 0.08  # offset in [-this, this] of the full range
 _QUARTER_TURNS = 4
@@ -74,19 +71,24 @@ class _View(NamedTuple):
 
 
 class CropSampler:
-    """Batches of random square crops, a pure function of seed, rank and step.
+    """Batches of random square crops, a pure function of seed and step.
 
-    Being stateless it resumes anywhere. Each image is visited once before any is
+    Being stateless it resumes anywhere, and several processes draw one batch together:
+    each takes every ``world``-th crop of it. Each image is visited once before any is
     visited twice, among the labelled and the unlabelled each.
 
     Args:
         images: Training images; those smaller than a crop are padded by reflection.
         classes: Number of classes.
         crop_size: Side of a crop in pixels.
-        batch_size: Crops a step, in this process.
+        batch_size: Crops a step, in all processes together.
         seed: Of all draws.
         augment: Flip, turn, and vary brightness and contrast.
-        rank: Number of this process; each draws its own crops.
+        labeled_share: Where there are labelled and unlabelled images, at least this
+            share of the crops is labelled: with few labels the labels' term would else
+            be too noisy.
+        rank: Number of this process.
+        world: Number of processes.
     """
 
     def __init__(
@@ -98,24 +100,30 @@ class CropSampler:
         batch_size: int,
         seed: int,
         augment: bool,
+        labeled_share: float = 0.5,
         rank: int = 0,
+        world: int = 1,
     ) -> None:
         self._images = [_padded(image, crop_size) for image in images]
         self._classes = classes if any(i.mixture is not None for i in images) else 0
         self._size = crop_size
-        self._seed = (seed, rank)
+        self._seed = seed
+        self._rank, self._world = rank, world
         self._augment = augment
         labeled = [i for i, image in enumerate(images) if image.labeled]
         unlabeled = [i for i, image in enumerate(images) if not image.labeled]
-        share = max(_LABELED_SHARE, len(labeled) / len(images)) if labeled else 0.0
+        share = max(labeled_share, len(labeled) / len(images)) if labeled else 0.0
         self._pools = (labeled, unlabeled)
         self._batch_size = batch_size
         self._labeled_quota = batch_size * share if unlabeled else float(batch_size)
 
     def batch(self, step: int) -> Batch:
-        """The crops of a step, numbered from 0."""
-        rng = np.random.default_rng([*self._seed, 1, step])
-        crops = [self._crop(self._images[i], rng) for i in self._indices(step)]
+        """This process's crops of a step, numbered from 0."""
+        crops = [
+            self._crop(self._images[image], np.random.default_rng([self._seed, 1, step, place]))
+            for place, image in enumerate(self._indices(step))
+            if place % self._world == self._rank
+        ]
         columns = list(zip(*crops, strict=True))
         return Batch(*(np.stack(column) for column in columns))
 
@@ -131,7 +139,7 @@ class CropSampler:
         for stream, (pool, span) in enumerate(zip(self._pools, (labeled, unlabeled), strict=True)):
             for position in range(*span):
                 epoch, offset = divmod(position, len(pool))
-                order = np.random.default_rng([*self._seed, 2 + stream, epoch])
+                order = np.random.default_rng([self._seed, 2 + stream, epoch])
                 chosen.append(pool[order.permutation(len(pool))[offset]])
         return chosen
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torch import Tensor
 
 _WAIT = timedelta(minutes=10)
 
@@ -37,9 +40,12 @@ class Place:
         """Whether this process writes results and events."""
         return self.rank == 0
 
-    def share(self, batch_size: int) -> int:
-        """This process's part of a batch, at least 1."""
-        return max(1, (batch_size + self.world - 1 - self.rank) // self.world)
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over processes, as a part of the graph."""
+        if self.world == 1:
+            return value
+        summed: Tensor = all_reduce(value)
+        return summed
 
     def distributed(self, net: nn.Module) -> nn.Module:
         """The network as it is trained: with gradients averaged over processes."""
@@ -55,6 +61,15 @@ class Place:
         flag = torch.tensor(float(fact), device=self.device)
         distributed.all_reduce(flag, op=distributed.ReduceOp.MIN)
         return bool(flag.item())
+
+    def anywhere(self, *, fact: bool) -> bool:
+        """Whether a fact holds in any process; all must ask at the same point."""
+        return not self.everywhere(fact=not fact)
+
+    def meet(self) -> None:
+        """Waits until every process has come here."""
+        if self.world > 1:
+            distributed.barrier()
 
 
 @contextmanager

@@ -1,50 +1,88 @@
 """Which teacher to believe where: their weights, and the mixture the student learns.
 
-Scores in [0, 1] (or log-likelihoods at pixel grain with labels) go through a softmax
-with a temperature. Where an image has labels, the score is how well the teacher does
-on them. Where it has none, three facts stand in: how far the teacher agrees with the
-others, how sure it is, and the validation Dice in its manifest. Confidence alone would
-favour a teacher that is sure and wrong, so agreement counts most.
+A score for each teacher, at the grain asked for, goes through a softmax with a
+temperature. Where an image has labels, the score is how well the teacher does on them.
+Where it has none, it is what the teacher scored on the labelled images that look most
+alike, as far as there are any, and an estimate without labels beyond that.
 
 Everything here is plain NumPy on one full image; it runs once per image.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import uniform_filter
+
+from histill.distill import scores
+from histill.distill.opinions import completed
+from histill.distill.regions import regions
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from histill.core.specs import TeacherWeighting
+    from histill.distill.opinions import Floats
 
-    Floats = npt.NDArray[np.float32]
+_BY_CLASS = frozenset({"class", "class_region"})
+_BY_REGION = frozenset({"region", "class_region"})
 
-_AGREEMENT, _CONFIDENCE, _PRIOR = 0.5, 0.2, 0.3
-_PIXEL_WINDOW = 5
-_EPSILON = 1e-6
+
+@dataclass(frozen=True)
+class Opinions:
+    """What K teachers say about one image.
+
+    Attributes:
+        sharp: Calibrated probabilities, float32 [K, C, H, W], rows of unusable teachers 0.
+        soft: The same at the distillation temperature.
+        usable: bool [K]; the output of the others is not finite.
+        known: bool [K, C], the classes that each teacher tells apart.
+        priors: Recorded Dice, float32 [K, C].
+        familiarity: How like its training images this one is, float32 [K] in (0, 1].
+    """
+
+    sharp: Floats
+    soft: Floats
+    usable: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    priors: Floats
+    familiarity: Floats
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What labelled images tell about one without labels.
+
+    Attributes:
+        table: Expected score, float32 [K, R, C].
+        shift: Score less estimate on the labelled images, float32 [K, R, C].
+        trust: In [0, 1]; the rest goes to the shifted estimate.
+    """
+
+    table: Floats
+    shift: Floats
+    trust: float
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the teachers say about one image together.
+    """The teachers' answer together.
 
     Attributes:
-        weights: float32 [K, 1, 1] or [K, H, W], summing to one over teachers; all zero
-            when no teacher gave finite logits.
-        consensus: Weighted mean probabilities at temperature 1, float32 [C, H, W].
-        mixture: The same at the distillation temperature, float32 [C, H, W].
-        usable: bool [K], teachers whose logits are finite.
+        weights: Mean weight of each teacher, float32 [K]; all 0 when none is usable.
+        consensus: Weighted mean of ``sharp``, float32 [C, H, W].
+        mixture: Weighted mean of ``soft``, float32 [C, H, W].
+        table: Score of each teacher at the grain, float32 [K, R, C]; empty where the
+            grain needs none.
+        estimate: What the score would be estimated at without labels, of that shape.
     """
 
     weights: Floats
     consensus: Floats
     mixture: Floats
-    usable: npt.NDArray[np.bool_]
+    table: Floats = field(default_factory=lambda: np.zeros((0, 1, 1), dtype=np.float32))
+    estimate: Floats = field(default_factory=lambda: np.zeros((0, 1, 1), dtype=np.float32))
 
 
 def softmax(logits: Floats, *, axis: int) -> Floats:
@@ -55,24 +93,12 @@ def softmax(logits: Floats, *, axis: int) -> Floats:
     return (powers / np.where(total > 0, total, 1)).astype(np.float32)
 
 
-def soft_dice(a: Floats, b: Floats) -> float:
-    """Soft Dice of two probability maps [C, H, W], mean over foreground classes.
-
-    Two maps that both hold nothing of a class agree on it fully.
-    """
-    overlap = (a[1:] * b[1:]).sum(axis=(1, 2))
-    # Squares, so that two equal soft maps score 1 and not less.
-    size = np.square(a[1:]).sum(axis=(1, 2)) + np.square(b[1:]).sum(axis=(1, 2))
-    return float(np.mean((2 * overlap + _EPSILON) / (size + _EPSILON)))
-
-
 def judge(
-    logits: Floats,
+    opinions: Opinions,
     target: npt.NDArray[np.uint8] | None,
     *,
     weighting: TeacherWeighting,
-    temperature: float,
-    priors: Floats,
+    evidence: Evidence | None = None,
 ) -> Verdict:
     """Weighs the teachers on one image and mixes their probabilities.
 
@@ -80,115 +106,179 @@ def judge(
     one overconfident teacher decides.
 
     Args:
-        logits: One teacher a row, float32 [K, C, H, W]; may hold NaN or infinities.
-        target: Class map, uint8 [H, W]; ``None`` for an unlabelled image.
-        weighting: Grain, temperature and smallest weight.
-        temperature: Of the distillation.
-        priors: Recorded validation Dice of each teacher in [0, 1], float32 [K].
-
-    Returns:
-        Weights, consensus and mixture; a teacher with non-finite logits has weight 0.
+        opinions: What they say.
+        target: Labels [H, W]; ``None`` without.
+        weighting: Grain, score, temperature and smallest weight.
+        evidence: What labelled images tell, where this one has no labels.
     """
-    usable = np.asarray(np.isfinite(logits).all(axis=(1, 2, 3)), dtype=np.bool_)
-    clean = np.where(usable[:, None, None, None], logits, 0).astype(np.float32)
-    probabilities = softmax(clean, axis=1)
-    if weighting.grain == "uniform":
-        scores = np.zeros((len(logits), 1, 1), dtype=np.float32)
-    elif target is not None:
-        scores = labeled_scores(probabilities, target, grain=weighting.grain)
+    opinions = _completed(opinions)
+    grain = weighting.grain
+    uniform = grain == "uniform" or (
+        target is None and (grain == "ca_mkd" or weighting.unlabeled == "uniform")
+    )
+    if uniform or not opinions.usable.any():
+        return _mixed(opinions, _even(opinions), None)
+    if grain == "ca_mkd" and target is not None:
+        return _mixed(opinions, _confidence_aware(opinions, target), None)
+    if grain == "pixel":
+        return _by_pixel(opinions, target, weighting, evidence)
+    where = None
+    if grain in _BY_REGION:
+        shape = target if target is not None else _rough(opinions, evidence)
+        where = regions(shape, band=weighting.band)
+    estimate = _estimate(opinions, weighting, where)
+    if target is not None:
+        table = _labeled(opinions, target, weighting, where)
     else:
-        scores = unlabeled_scores(probabilities, usable, priors, grain=weighting.grain)
-    weights = normalized_weights(scores, usable, weighting)
-    return Verdict(
-        weights=weights,
-        consensus=mix(probabilities, weights),
-        mixture=mix(softmax(clean / np.float32(temperature), axis=1), weights),
-        usable=usable,
+        table = _expected(estimate, evidence)
+    weights = normalized_weights(table, _allowed(opinions, table.shape), weighting)
+    verdict = _mixed(opinions, weights, where)
+    return Verdict(verdict.weights, verdict.consensus, verdict.mixture, table, estimate)
+
+
+def _completed(opinions: Opinions) -> Opinions:
+    if opinions.known.all() or not opinions.usable.any():
+        return opinions
+    # A teacher that gave nothing finite must not be asked for its view of others' gaps.
+    known = opinions.known & opinions.usable[:, None]
+    return Opinions(
+        completed(opinions.sharp, known),
+        completed(opinions.soft, known),
+        opinions.usable,
+        opinions.known,
+        opinions.priors,
+        opinions.familiarity,
     )
 
 
-def labeled_scores(probabilities: Floats, target: npt.NDArray[np.uint8], *, grain: str) -> Floats:
-    """How well each teacher does on labels.
-
-    Args:
-        probabilities: float32 [K, C, H, W].
-        target: uint8 [H, W].
-        grain: ``image``: soft Dice; ``pixel``: minus the cross-entropy, mean over 5 x 5.
-
-    Returns:
-        float32 [K, 1, 1] or [K, H, W].
-    """
-    if grain == "image":
-        truth = (target == np.arange(probabilities.shape[1])[:, None, None]).astype(np.float32)
-        return np.array([[[soft_dice(p, truth)]] for p in probabilities], dtype=np.float32)
-    of_truth = np.take_along_axis(probabilities, target[None, None].astype(np.intp), axis=1)[:, 0]
-    return _smoothed(np.log(np.maximum(of_truth, _EPSILON)))
+def _even(opinions: Opinions) -> Floats:
+    usable = opinions.usable.astype(np.float32)
+    return (usable / max(1.0, float(usable.sum())))[:, None, None]
 
 
-def unlabeled_scores(
-    probabilities: Floats, usable: npt.NDArray[np.bool_], priors: Floats, *, grain: str
+def _confidence_aware(opinions: Opinions, target: npt.NDArray[np.uint8]) -> Floats:
+    """Weights [K, 1, 1] of Zhang et al., CA-MKD, https://arxiv.org/abs/2201.00007."""
+    usable = opinions.usable
+    loss = -scores.log_likelihood(opinions.sharp, target).mean(axis=(1, 2))
+    share = softmax(np.where(usable, loss, -np.inf).astype(np.float32), axis=0)
+    others = int(usable.sum()) - 1
+    weights = (1 - share) / others if others else np.ones_like(share)
+    return np.where(usable, weights, 0).astype(np.float32)[:, None, None]
+
+
+def _rough(opinions: Opinions, evidence: Evidence | None) -> npt.NDArray[np.uint8]:
+    """A class map to find regions by, where there are no labels."""
+    weights = opinions.usable * opinions.familiarity
+    if evidence is not None:
+        weights = weights * evidence.table.mean(axis=(1, 2))
+    mixed = (opinions.sharp * weights[:, None, None, None]).sum(axis=0)
+    return np.asarray(mixed.argmax(axis=0), dtype=np.uint8)
+
+
+def _estimate(
+    opinions: Opinions, weighting: TeacherWeighting, where: npt.NDArray[np.intp] | None
 ) -> Floats:
-    """An estimate in [0, 1] of how well each teacher does where there are no labels.
-
-    Args:
-        probabilities: float32 [K, C, H, W].
-        usable: bool [K]; the others are nobody's peers.
-        priors: float32 [K].
-        grain: ``image``: agreement is the mean soft Dice with each peer; ``pixel``: the
-            chance of naming the same class as a peer, mean over 5 x 5.
-
-    Returns:
-        float32 [K, 1, 1] or [K, H, W].
-    """
-    classes = probabilities.shape[1]
-    sure = (probabilities.max(axis=1) - 1 / classes) * classes / (classes - 1)
-    agreement = np.stack([_agreement(k, probabilities, usable, grain) for k in range(len(sure))])
-    confidence = sure.mean(axis=(1, 2), keepdims=True) if grain == "image" else _smoothed(sure)
-    scores = _AGREEMENT * agreement + _CONFIDENCE * confidence + _PRIOR * priors[:, None, None]
-    return np.asarray(scores, dtype=np.float32)
+    table = scores.estimate_table(
+        opinions.sharp, opinions.usable, opinions.priors, opinions.familiarity, where
+    )
+    return scores.collapsed(table, per_class=weighting.grain in _BY_CLASS)
 
 
-def _agreement(
-    teacher: int, probabilities: Floats, usable: npt.NDArray[np.bool_], grain: str
+def _labeled(
+    opinions: Opinions,
+    target: npt.NDArray[np.uint8],
+    weighting: TeacherWeighting,
+    where: npt.NDArray[np.intp] | None,
 ) -> Floats:
-    peers = [k for k in np.flatnonzero(usable) if k != teacher]
-    own = probabilities[teacher]
-    if grain == "image":
-        dice = [soft_dice(own, probabilities[k]) for k in peers]
-        return np.full((1, 1), np.mean(dice) if dice else 1, dtype=np.float32)
-    if not peers:
-        return np.ones(own.shape[1:], dtype=np.float32)
-    same = np.mean([(own * probabilities[k]).sum(axis=0) for k in peers], axis=0)
-    return np.asarray(_smoothed(same[None].astype(np.float32))[0])
+    if weighting.score == "loss":
+        table = scores.loss_table(opinions.sharp, target, where)
+    else:
+        classes = opinions.sharp.shape[1]
+        truth = (target == np.arange(classes)[:, None, None]).astype(np.float32)
+        table = scores.dice_table(opinions.sharp, truth, where)
+    return scores.collapsed(table, per_class=weighting.grain in _BY_CLASS)
+
+
+def _expected(estimate: Floats, evidence: Evidence | None) -> Floats:
+    if evidence is None:
+        return estimate
+    fallback = estimate + evidence.shift
+    return evidence.trust * evidence.table + (1 - evidence.trust) * fallback
+
+
+def _by_pixel(
+    opinions: Opinions,
+    target: npt.NDArray[np.uint8] | None,
+    weighting: TeacherWeighting,
+    evidence: Evidence | None,
+) -> Verdict:
+    estimate = _estimate(opinions, weighting, None)
+    if target is not None:
+        table = _labeled(opinions, target, weighting, None)
+        planes = scores.smoothed(scores.log_likelihood(opinions.sharp, target))
+    else:
+        table = _expected(estimate, evidence)
+        planes = scores.estimate_pixels(opinions.sharp, opinions.usable)
+        # Around the image's own score, so that what labels tell is not lost.
+        planes = planes - planes.mean(axis=(1, 2), keepdims=True) + table
+    weights = normalized_weights(planes, opinions.usable[:, None, None], weighting)
+    return Verdict(
+        weights=weights.mean(axis=(1, 2)),
+        consensus=_mean(opinions.sharp, weights[:, None]),
+        mixture=_mean(opinions.soft, weights[:, None]),
+        table=table,
+        estimate=estimate,
+    )
+
+
+def _allowed(opinions: Opinions, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Bool [K, 1, 1 or C]: who may have a say; nobody about a class that he does not know."""
+    usable = opinions.usable[:, None, None]
+    if shape[2] == 1:
+        return usable
+    known = opinions.known[:, None, :] & usable
+    # About a class that nobody knows, all are equally silent.
+    return known | (usable & ~known.any(axis=0, keepdims=True))
 
 
 def normalized_weights(
-    scores: Floats, usable: npt.NDArray[np.bool_], weighting: TeacherWeighting
+    table: Floats, allowed: npt.NDArray[np.bool_], weighting: TeacherWeighting
 ) -> Floats:
     """Softmax of scores over teachers, small weights dropped, the rest rescaled.
 
     Args:
-        scores: float32 [K, ...].
-        usable: bool [K]; the others get 0.
+        table: Scores, float32 [K, ...].
+        allowed: bool, broadcast to the scores; the others get 0.
         weighting: Temperature and smallest weight. Where every weight is under the
             smallest (many equal teachers), none is dropped.
 
     Returns:
         float32 of the scores' shape, summing to one over teachers, or all zero.
     """
-    column = usable.reshape(-1, *[1] * (scores.ndim - 1))
-    masked = np.where(column, scores / np.float32(weighting.temperature), np.float32(-np.inf))
+    masked = np.where(allowed, table / np.float32(weighting.temperature), np.float32(-np.inf))
     weights = softmax(masked.astype(np.float32), axis=0)
     kept = np.where(weights < weighting.min_weight, np.float32(0), weights)
     total = kept.sum(axis=0, keepdims=True)
     return np.asarray(np.where(total > 0, kept / np.where(total > 0, total, 1), weights))
 
 
-def mix(probabilities: Floats, weights: Floats) -> Floats:
-    """Weighted mean of [K, C, H, W] over teachers, float32 [C, H, W]."""
-    return np.asarray((probabilities * weights[:, None]).sum(axis=0), dtype=np.float32)
+def _mixed(opinions: Opinions, weights: Floats, where: npt.NDArray[np.intp] | None) -> Verdict:
+    """Mixes with weights [K, R, 1 or C]."""
+    # [K, 1 or C, 1, 1], or spread over the regions' pixels.
+    spread = weights.transpose(0, 2, 1)[..., None] if where is None else (
+        weights.transpose(0, 2, 1)[:, :, where]
+    )  # fmt: skip
+    return Verdict(
+        weights=spread.mean(axis=(1, 2, 3)).astype(np.float32),
+        consensus=_mean(opinions.sharp, spread),
+        mixture=_mean(opinions.soft, spread),
+    )
 
 
-def _smoothed(planes: Floats) -> Floats:
-    size: Any = (1, _PIXEL_WINDOW, _PIXEL_WINDOW)
-    return np.asarray(uniform_filter(planes, size=size, mode="reflect"), dtype=np.float32)
+def _mean(probabilities: Floats, weights: Floats) -> Floats:
+    """Weighted sum over teachers, summing to one over classes again."""
+    mixed = (probabilities * weights).sum(axis=0)
+    if weights.shape[1] > 1:
+        total = mixed.sum(axis=0, keepdims=True)
+        mixed = mixed / np.where(total > 0, total, 1)
+    return np.asarray(mixed, dtype=np.float32)

@@ -7,12 +7,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from histill.distill.losses import distillation_kl, soft_dice_loss, weighted_cross_entropy
+from histill.core.specs import Ramp
+from histill.distill.losses import (
+    affinity_loss,
+    alone,
+    distillation_kl,
+    edge_loss,
+    one_hot,
+    overlap_loss,
+    soft_dice_loss,
+    weighted_cross_entropy,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from histill.core.specs import MultiTeacherSpec
     from histill.distill.data import Batch
+    from histill.distill.losses import Total
+
+_FLAT = Ramp()
 
 
 @dataclass(frozen=True)
@@ -35,39 +49,101 @@ class TensorBatch:
 
 @dataclass(frozen=True)
 class Objective:
-    """``supervised * (w CE + Dice) + distillation * tau^2 * w KL(teachers || student)``.
+    """``supervised * (w CE + Dice) + distillation * tau^2 * w KL + overlap * O + ...``.
+
+    A term of weight 0 is not computed. Each weight follows its ramp over the run.
 
     Attributes:
         supervised_weight: Of the labels' terms.
-        distillation_weight: Of the teachers' term; with 0 it is not computed.
+        distillation_weight: Of the teachers' term.
+        overlap_weight: Of the overlap with the teachers; follows ``distillation_ramp``.
+        edge_weight: Of the edges' term, with labels where there are any, else teachers.
+        affinity_weight: Of the regions' term.
         temperature: Softmax temperature of the teachers' term.
+        supervised_ramp: Factor of ``supervised_weight``.
+        distillation_ramp: Factor of ``distillation_weight``.
+        edge_ramp: Factor of ``edge_weight``.
+        affinity_ramp: Factor of ``affinity_weight``.
     """
 
     supervised_weight: float = 1.0
     distillation_weight: float = 0.0
+    overlap_weight: float = 0.0
+    edge_weight: float = 0.0
+    affinity_weight: float = 0.0
     temperature: float = 1.0
+    supervised_ramp: Ramp = _FLAT
+    distillation_ramp: Ramp = _FLAT
+    edge_ramp: Ramp = _FLAT
+    affinity_ramp: Ramp = _FLAT
 
-    def __call__(self, logits: Tensor, batch: TensorBatch) -> dict[str, Tensor]:
+    @classmethod
+    def of(cls, spec: MultiTeacherSpec) -> Objective:
+        """The objective that a spec describes."""
+        return cls(**{name: getattr(spec, name) for name in cls.__dataclass_fields__})
+
+    def __call__(
+        self, logits: Tensor, batch: TensorBatch, *, progress: float = 0.0, total: Total = alone
+    ) -> dict[str, Tensor]:
         """Scalars by name: ``loss`` and its unweighted terms.
 
         Args:
             logits: float [B, C, S, S].
             batch: The crops they came from.
+            progress: Share of the run that is done, in [0, 1].
+            total: Adds up over processes.
         """
+        logits = logits.float()  # whatever precision the network computed in
         terms = {
             "ce": weighted_cross_entropy(
-                logits, batch.target, weight=batch.weight, mask=batch.labeled
+                logits, batch.target, weight=batch.weight, mask=batch.labeled, total=total
             ),
-            "dice_loss": soft_dice_loss(logits, batch.target, mask=batch.labeled),
+            "dice_loss": soft_dice_loss(logits, batch.target, mask=batch.labeled, total=total),
         }
-        loss = self.supervised_weight * (terms["ce"] + terms["dice_loss"])
-        if self.distillation_weight and batch.mixture.shape[1]:
+        supervised = self.supervised_weight * self.supervised_ramp.at(progress)
+        loss = supervised * (terms["ce"] + terms["dice_loss"])
+        taught = bool(batch.mixture.shape[1])
+        if self.distillation_weight and taught:
             terms["kd"] = distillation_kl(
                 logits,
                 batch.mixture,
                 temperature=self.temperature,
                 weight=batch.weight,
                 mask=batch.distilled,
+                total=total,
             )
-            loss = loss + self.distillation_weight * terms["kd"]
+            loss = (
+                loss + self.distillation_weight * self.distillation_ramp.at(progress) * terms["kd"]
+            )
+        if self.overlap_weight and taught:
+            terms["overlap"] = overlap_loss(
+                (logits / self.temperature).softmax(dim=1),
+                batch.mixture,
+                mask=batch.distilled,
+                total=total,
+            )
+            factor = self.overlap_weight * self.distillation_ramp.at(progress)
+            loss = loss + factor * terms["overlap"]
+        if self.edge_weight:
+            terms["edge"] = self._edge(logits, batch, total)
+            loss = loss + self.edge_weight * self.edge_ramp.at(progress) * terms["edge"]
+        if self.affinity_weight and taught:
+            terms["affinity"] = affinity_loss(
+                (logits / self.temperature).softmax(dim=1),
+                batch.mixture,
+                mask=batch.distilled,
+                total=total,
+            )
+            factor = self.affinity_weight * self.affinity_ramp.at(progress)
+            loss = loss + factor * terms["affinity"]
         return {"loss": loss, **terms}
+
+    def _edge(self, logits: Tensor, batch: TensorBatch, total: Total) -> Tensor:
+        reference, known = one_hot(batch.target, logits), batch.labeled
+        if batch.mixture.shape[1]:
+            rows = known[:, None, None, None]
+            reference = torch.where(rows, reference, batch.mixture)
+            known = known | batch.distilled
+        # Labels are sharp, a mixture is as soft as its temperature.
+        heat = torch.where(batch.labeled, 1.0, self.temperature)[:, None, None, None]
+        return edge_loss((logits / heat).softmax(dim=1), reference, mask=known, total=total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
@@ -12,16 +12,18 @@ from histill.core.manifests import CARD, ONNX, WEIGHTS, ModelRole
 from histill.core.specs import MultiTeacherSpec
 from histill.distill.card import model_card
 from histill.distill.export import export_onnx
+from histill.distill.latency import latency_ms
 from histill.distill.nets import count_parameters
 from histill.distill.report import render_report
 from histill.distill.workdir import RunResult
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from histill.distill.dataset import Dataset
     from histill.distill.evaluate import Evaluation
-    from histill.distill.loop import History
+    from histill.distill.history import History
     from histill.distill.predict import Normalized
     from histill.distill.workdir import RunOrder
 
@@ -40,6 +42,7 @@ class Outcome:
         seconds: From the first teacher's prediction to the last score.
         restarts: After dead starts.
         place: The device and the number of processes, in words.
+        facts: Further lines for the report, e.g. how the weights were chosen.
     """
 
     net: Normalized
@@ -48,15 +51,12 @@ class Outcome:
     seconds: float
     restarts: int
     place: str
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 def describe(order: RunOrder, dataset: Dataset, outcome: Outcome) -> RunResult:
-    """What ``result.json`` says."""
-    scores = outcome.evaluation.scores
-    measured = {
-        "dice": scores.dice,
-        "iou": scores.iou,
-        "nsd2": scores.nsd2,
+    """What ``result.json`` says, but for what is only known of the written files."""
+    measured = _measured(outcome.evaluation, order.dataset.classes[1:]) | {
         "loss": outcome.history.terms["loss"][-1],
         "training_seconds": outcome.seconds,
     }
@@ -72,9 +72,22 @@ def describe(order: RunOrder, dataset: Dataset, outcome: Outcome) -> RunResult:
     )
 
 
+def _measured(evaluation: Evaluation, foreground: Sequence[str]) -> dict[str, float]:
+    scores, found = evaluation.scores, evaluation.calibration
+    measured = {"dice": scores.dice, "iou": scores.iou, "nsd2": scores.nsd2}
+    for name, one in zip(foreground, evaluation.by_class, strict=True):
+        measured |= {f"dice:{name}": one.dice, f"nsd2:{name}": one.nsd2}
+    measured["hd95"] = evaluation.hd95
+    if evaluation.panoptic:
+        measured["pq"] = evaluation.panoptic.pq
+    if found:
+        measured |= {"ece": found.before.ece, "temperature": found.temperature}
+    return measured
+
+
 def write_files(
     folder: Path, order: RunOrder, dataset: Dataset, outcome: Outcome, result: RunResult
-) -> None:
+) -> RunResult:
     """Writes weights, ONNX, card and report.
 
     Args:
@@ -82,7 +95,10 @@ def write_files(
         order: What was asked for.
         dataset: What it was trained and measured on.
         outcome: The network, moved to the CPU and into eval mode.
-        result: What ``result.json`` will say.
+        result: Of ``describe``.
+
+    Returns:
+        The result with the size and speed of the ONNX file: what ``result.json`` says.
 
     Raises:
         WorkFailedError: EXPORT_MISMATCH.
@@ -98,10 +114,13 @@ def write_files(
         classes=result.classes,
         samples=[example.image for example in dataset.validation[:_EXPORT_SAMPLES]],
     )
+    result = _weighed(folder / ONNX, dataset, result, stride=order.spec.network.stride)
     labeled = sum(example.target is not None for example in dataset.training)
     unlabeled = len(dataset.training) - labeled if order.teachers else 0
-    card = model_card(order, result, labeled=labeled, unlabeled=unlabeled)
-    (folder / CARD).write_text(card)
+    card = model_card(
+        order, result, evaluation=outcome.evaluation, labeled=labeled, unlabeled=unlabeled
+    )
+    (folder / CARD).write_text(card, encoding="utf-8")
     report = render_report(
         order,
         result,
@@ -111,8 +130,18 @@ def write_files(
         facts={
             "training images with labels": labeled,
             "training images without": unlabeled,
+            "validation images": len(dataset.validation),
             "restarts after a dead start": outcome.restarts,
             "trained on": outcome.place,
+            **outcome.facts,
         },
     )
-    (folder / REPORT).write_text(report)
+    (folder / REPORT).write_text(report, encoding="utf-8")
+    return result
+
+
+def _weighed(path: Path, dataset: Dataset, result: RunResult, *, stride: int) -> RunResult:
+    weighed = {"model_bytes": float(path.stat().st_size)}
+    if dataset.validation:
+        weighed["latency_ms"] = latency_ms(path, dataset.validation[0].image, stride=stride)
+    return result.model_copy(update={"metrics": result.metrics | weighed})

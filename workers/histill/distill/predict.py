@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
     from histill.core.manifests import Normalization
 
+_LEAST_SPREAD = 1e-3  # of an image's values, in units of a byte
+
 
 class Normalized(nn.Module):
     """A network behind the normalisation it was trained with.
 
     Args:
         net: float [N, C, H, W] to logits.
-        normalization: Constants of each channel for values in [0, 1].
+        normalization: Scaling, then constants of each channel.
     """
 
     mean: Tensor
@@ -32,14 +34,29 @@ class Normalized(nn.Module):
     def __init__(self, net: nn.Module, normalization: Normalization) -> None:
         super().__init__()
         self.net = net
+        self.scaling = normalization.scaling
+        # Unscaled values are in units of a byte, and so are their constants.
+        unit = 255 if self.scaling == "constant" else 1
         for name in ("mean", "std"):
             values = torch.tensor(getattr(normalization, name), dtype=torch.float32)
-            self.register_buffer(name, values[None, :, None, None] * 255, persistent=False)
+            self.register_buffer(name, values[None, :, None, None] * unit, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits from float [N, C, H, W] in units of a byte."""
-        logits: Tensor = self.net((image - self.mean) / self.std)
+        logits: Tensor = self.net((self._scaled(image) - self.mean) / self.std)
         return logits
+
+    def _scaled(self, image: Tensor) -> Tensor:
+        """Each image by its own values; a constant one becomes 0, with a finite gradient."""
+        if self.scaling == "image_range":
+            low = image.amin(dim=(1, 2, 3), keepdim=True)
+            high = image.amax(dim=(1, 2, 3), keepdim=True)
+            return (image - low) / (high - low).clamp_min(_LEAST_SPREAD)
+        if self.scaling == "image_zscore":
+            centred = image - image.mean(dim=(2, 3), keepdim=True)
+            variance = centred.square().mean(dim=(2, 3), keepdim=True)
+            return centred / variance.clamp_min(_LEAST_SPREAD**2).sqrt()
+        return image
 
 
 @dataclass(frozen=True)

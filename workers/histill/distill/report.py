@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from histill.core.specs import MultiTeacherSpec
+from histill.distill import report_charts, report_examples, wording
+from histill.distill.page import code, heading, page, pairs, paragraph, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    import numpy.typing as npt
-
+    from histill.core.manifests import ArtifactFile, ModelManifest
+    from histill.core.specs import TrainingSpec
     from histill.distill.evaluate import Evaluation
     from histill.distill.examples import Example
-    from histill.distill.loop import History
+    from histill.distill.history import History
     from histill.distill.workdir import RunOrder, RunResult
 
 _LIBRARIES = ("torch", "monai", "numpy", "scipy", "onnx", "onnxruntime", "histill")
-# Hues of foreground classes, as red, green, blue in [0, 1].
-_COLORS = np.array(
-    [(0.9, 0.2, 0.2), (0.2, 0.5, 0.9), (0.95, 0.75, 0.1), (0.3, 0.75, 0.35), (0.7, 0.35, 0.8)]
-)
-_OPACITY = 0.45
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
-color:#222}table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid
-#ddd;text-align:left}img{max-width:100%}pre{background:#f5f5f5;padding:1rem;overflow:auto}
-"""
 
 
 def render_report(
@@ -55,116 +44,158 @@ def render_report(
         validation: Those images, in the evaluation's order.
         facts: Further lines for the table of circumstances, e.g. images and restarts.
     """
-    references = [teacher.reference for teacher in order.teachers]
-    figures = [_picture("Losses and validation Dice", _curves(history))]
-    if references:
-        figures.append(_picture("Teacher weights", _weights(history, references)))
-    figures.append(_picture("Best, median and worst", _overlays(evaluation, validation)))
-    versions = {name: version(name) for name in _LIBRARIES}
-    digests = {file.path: f"sha256 {file.sha256}" for file in order.dataset.files}
-    circumstances = {
-        "job": f"{order.job}, attempt {order.attempt}",
-        "dataset": order.dataset.reference,
-        "teachers": ", ".join(references) or "none",
-        "seed": order.spec.training.seed,
-        "parameters": f"{result.parameters:,}",
-        **facts,
+    told = _Report(order, result, facts)
+    sections = {
+        "Measures": told.measures(len(evaluation.masks)),
+        "Classes": told.classes(evaluation),
+        "Training": report_charts.training(history),
+        "Teachers": told.teachers(history),
+        "Examples": report_examples.examples(evaluation, validation, result.classes),
+        "Confusion": report_charts.confusion(evaluation.confusion, result.classes),
+        "Calibration": report_charts.calibration(evaluation.calibration),
+        "Size and speed": told.weight(),
+        "Circumstances": told.circumstances(history),
+        "Specification": code(order.spec.model_dump_json(indent=2)),
+        "Sources": told.sources(),
+        "Versions": pairs(
+            {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+        ),
     }
-    title = html.escape(order.spec.output_model)
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>",
-        f"<style>{_STYLE}</style><h1>{title}</h1>",
-        _table("Measures", {k: f"{v:.4f}" for k, v in result.metrics.items()}),
-        *figures,
-        _table("Circumstances", circumstances),
-        f"<h2>Specification</h2><pre>{html.escape(order.spec.model_dump_json(indent=2))}</pre>",
-        _table("Files of the dataset", digests),
-        _table("Versions", {"python": platform.python_version(), **versions}),
-        "</html>",
-    ]
-    return "\n".join(parts)
+    return page(order.spec.output_model, told.head(), {k: v for k, v in sections.items() if v})
 
 
-def _table(title: str, rows: Mapping[str, object]) -> str:
-    cells = "".join(
-        f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>"
-        for k, v in rows.items()
-    )
-    return f"<h2>{html.escape(title)}</h2><table>{cells}</table>"
+@dataclass(frozen=True)
+class _Report:
+    """Sections that are words and tables."""
+
+    order: RunOrder
+    result: RunResult
+    facts: Mapping[str, object]
+
+    def head(self) -> str:
+        spec, network = self.order.spec, self.order.spec.network
+        how = "trained from labels"
+        if isinstance(spec, MultiTeacherSpec):
+            how = f"distilled from {', '.join(t.reference for t in self.order.teachers)}"
+        written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return paragraph(
+            f"{network.architecture}, width {network.width}, depth {network.depth}, {how} on "
+            f"{self.order.dataset.reference} by {self.order.job}. Written {written}."
+        )
+
+    def measures(self, images: int) -> str:
+        training = self.order.spec.training
+        rows = wording.measures(self.result.metrics)
+        role = wording.validation_role(patience=training.patience, validations=training.validations)
+        return (
+            paragraph(f"On {images} validation images; overlaps over all their pixels together.")
+            + table(("measure", "value", "how to read it"), rows, numbers=range(1, 2))
+            + paragraph(role, note=True)
+        )
+
+    def classes(self, evaluation: Evaluation) -> str:
+        reference, predicted = (evaluation.confusion.sum(axis=axis) for axis in (1, 0))
+        total = max(1, int(reference.sum()))
+        rows = [
+            (
+                name,
+                *map(wording.ratio, (scores.dice, scores.iou, scores.nsd2)),
+                f"{reference[index] / total:.2%}",
+                f"{predicted[index] / total:.2%}",
+            )
+            for index, (name, scores) in enumerate(
+                zip(self.result.classes[1:], evaluation.by_class, strict=True), start=1
+            )
+        ]
+        head = ("class", "Dice", "IoU", "surface Dice", "of pixels", "of predicted")
+        counted = ""
+        if evaluation.panoptic:
+            panoptic = evaluation.panoptic
+            counted = paragraph(
+                f"Single objects: {panoptic.found} found, {panoptic.missed} missed, "
+                f"{panoptic.extra} extra; recognition quality {wording.ratio(panoptic.rq)}, "
+                f"segmentation quality {wording.ratio(panoptic.sq)}."
+            )
+        missed = paragraph(
+            f"Times a class was missed in an image altogether, or found where there is none: "
+            f"{evaluation.misses}."
+        )
+        return table(head, rows, numbers=range(1, 6)) + missed + counted
+
+    def teachers(self, history: History) -> str:
+        teachers = self.order.teachers
+        if not teachers:
+            return ""
+        means = report_charts.mean_weights(history, len(teachers))
+        rows = [
+            (teacher.reference, _network(teacher), _recorded(teacher), wording.ratio(mean))
+            for teacher, mean in zip(teachers, means, strict=True)
+        ]
+        head = ("teacher", "network", "recorded Dice", "mean weight")
+        chart = report_charts.teacher_weights(history, [t.reference for t in teachers])
+        return table(head, rows, numbers=range(2, 4)) + chart
+
+    def weight(self) -> str:
+        metrics = self.result.metrics
+        rows: dict[str, object] = {"parameters": f"{self.result.parameters:,}"}
+        if "model_bytes" in metrics:
+            number = metrics["model_bytes"]
+            rows["size of model.onnx"] = f"{wording.size(number)} ({number:,.0f} bytes)"
+        if "latency_ms" in metrics:
+            rows["time for one image"] = (
+                f"{metrics['latency_ms']:.1f} ms (median of five, one thread of this machine's "
+                "CPU, ONNX Runtime, the first validation image)"
+            )
+        return pairs(rows)
+
+    def circumstances(self, history: History) -> str:
+        seconds = self.result.metrics.get("training_seconds")
+        took = {} if seconds is None else {"it took": wording.duration(seconds)}
+        return pairs(
+            {
+                "job": f"{self.order.job}, attempt {self.order.attempt}",
+                "dataset": self.order.dataset.reference,
+                "seed": self.order.spec.training.seed,
+                **took,
+                "weights": _kept(history, self.order.spec.training),
+                **self.facts,
+            }
+        )
+
+    def sources(self) -> str:
+        dataset = self.order.dataset
+        blocks = [("Dataset", dataset.reference, dataset.files)]
+        blocks += [("Teacher", t.reference, t.files) for t in self.order.teachers]
+        about = paragraph(dataset.description) if dataset.description else ""
+        return about + "".join(
+            heading(f"{kind} {reference}") + pairs(_digests(files), digests=True)
+            for kind, reference, files in blocks
+        )
 
 
-def _picture(title: str, figure: Figure) -> str:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f"<h2>{html.escape(title)}</h2>"
-        f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
-    )
+def _kept(history: History, training: TrainingSpec) -> str:
+    """Which weights of the run count, in words."""
+    reached = max([*history.steps, *(step for step, _ in history.validation)], default=0)
+    words = f"of the last of {training.steps} steps"
+    if history.best_step is not None:
+        early = "" if reached >= training.steps else f", ended early, about step {reached}"
+        words = f"of step {history.best_step}, the best in validation{early}"
+    if training.ema_decay:
+        words += f"; exponential average, decay {training.ema_decay:g}"
+    return words
 
 
-def _curves(history: History) -> Figure:
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    losses, dice = figure.subplots(1, 2)
-    for name, values in history.terms.items():
-        losses.plot(history.steps, values, label=name, linewidth=1)
-    losses.set(xlabel="step", ylabel="loss")
-    losses.legend(frameon=False)
-    if history.validation:
-        dice.plot(*zip(*history.validation, strict=True), marker="o")
-    dice.set(xlabel="step", ylabel="validation Dice")
-    return figure
+def _digests(files: Sequence[ArtifactFile]) -> dict[str, object]:
+    return {file.path: f"sha256 {file.sha256}, {file.size:,} bytes" for file in files}
 
 
-def _weights(history: History, references: Iterable[str]) -> Figure:
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
-    axes = figure.subplots()
-    columns = zip(*history.teacher_weights, strict=True)
-    for reference, column in zip(references, columns, strict=True):
-        axes.plot(history.steps, column, label=reference, linewidth=1)
-    axes.set(xlabel="step", ylabel="mean weight in the batch", ylim=(-0.02, 1.02))
-    axes.legend(frameon=False)
-    return figure
+def _network(teacher: ModelManifest) -> str:
+    network = teacher.network
+    if network is None:
+        return "TorchScript program"
+    words = f"{network.architecture}, width {network.width}, depth {network.depth}"
+    return f"{words}, {teacher.parameters:,} parameters" if teacher.parameters else words
 
 
-def _overlays(evaluation: Evaluation, validation: Sequence[Example]) -> Figure:
-    # An image without any foreground has no Dice and is never shown as the best.
-    known = np.flatnonzero(~np.isnan(evaluation.per_image))
-    ranked = known[np.argsort(evaluation.per_image[known])]
-    chosen = list(dict.fromkeys([*ranked[-1:], *ranked[len(ranked) // 2 :][:1], *ranked[:1]]))
-    rows = max(1, len(chosen))
-    figure = Figure(figsize=(9, 3 * rows), layout="constrained")
-    grid = figure.subplots(rows, 3, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, index in zip(grid, chosen, strict=False):
-        example, mask = validation[index], evaluation.masks[index]
-        target = example.target if example.target is not None else np.zeros_like(mask)
-        dice = evaluation.per_image[index]
-        axes[0].set_title(example.key, fontsize=9)
-        axes[1].set_title(f"predicted, Dice {dice:.3f}", fontsize=9)
-        axes[2].set_title("reference", fontsize=9)
-        axes[0].imshow(_rgb(example.image))
-        axes[1].imshow(overlay(example.image, mask))
-        axes[2].imshow(overlay(example.image, target))
-    return figure
-
-
-def _rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
-
-
-def overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """An image with its foreground classes tinted.
-
-    Args:
-        image: uint8 [H, W, C].
-        mask: Class map [H, W].
-
-    Returns:
-        uint8 [H, W, 3].
-    """
-    tint = _COLORS[(mask.astype(np.intp) - 1) % len(_COLORS)] * 255
-    mixed = _rgb(image) * (1 - _OPACITY) + tint * _OPACITY
-    return np.where(mask[..., None] > 0, mixed, _rgb(image)).astype(np.uint8)
+def _recorded(teacher: ModelManifest) -> str:
+    return wording.ratio(teacher.metrics.get("dice", float("nan")))

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import structlog
 import torch
 
 from histill.core.errors import WorkFailedError
+from histill.core.manifests import LabelKind
 from histill.core.specs import MultiTeacherSpec
 from histill.distill.data import CropSampler
+from histill.distill.dead_start import DeadStartError
 from histill.distill.evaluate import evaluate
-from histill.distill.loop import DeadStartError, History, fit
+from histill.distill.loop import fit
 from histill.distill.nets import build_network
 from histill.distill.objective import Objective
 from histill.distill.outputs import Outcome, describe, write_files
+from histill.distill.panel import load_panel
 from histill.distill.predict import Normalized, Predictor
-from histill.distill.reasons import DEAD_START
-from histill.distill.teachers import judged_images, labeled_image, load_teachers
+from histill.distill.reasons import DEAD_START, dataset_invalid
+from histill.distill.teacher_cache import TeacherCache
+from histill.distill.teachers import judged_images, labeled_image
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from histill.distill.data import TrainingImage
     from histill.distill.dataset import Dataset
     from histill.distill.devices import Place
     from histill.distill.evaluate import Evaluation
+    from histill.distill.history import History
     from histill.distill.progress import Reporter
     from histill.distill.workdir import RunOrder, RunResult, Workdir
 
@@ -70,8 +78,10 @@ class Run:
         if not self.place.first:
             return None
         self.reporter.report("validating", steps, steps, force=True)
-        evaluation = self.evaluate(net)
-        history.validation.append((steps, evaluation.scores.dice))
+        evaluation = self.evaluate(net, thorough=True)
+        kept = history.best_step or history.steps[-1]
+        history.validation.append((kept, evaluation.scores.dice))
+        history.validation = sorted(dict(history.validation).items())
         outcome = Outcome(
             net=net,
             history=history,
@@ -84,26 +94,57 @@ class Run:
         log.info("validated", **{k: round(v, 4) for k, v in result.metrics.items()})
         scores = {f"val_{k}": v for k, v in result.metrics.items() if k in {"dice", "iou", "nsd2"}}
         self.reporter.report("exporting", steps, steps, metrics=scores, force=True)
-        write_files(self.workdir.result, self.order, self.dataset, outcome, result)
-        return result
+        return write_files(self.workdir.result, self.order, self.dataset, outcome, result)
 
     def prepare(self) -> list[TrainingImage]:
         """Training images with boundary weights and, if there are teachers, their mixture."""
         spec, manifests = self.order.spec, self.order.teachers
+        spacing = self.spacing()
         if not isinstance(spec, MultiTeacherSpec):
             labeled = [e for e in self.dataset.training if e.target is not None]
-            return [labeled_image(example, spec.boundary) for example in labeled]
+            return [labeled_image(example, spec.boundary, spacing=spacing) for example in labeled]
         total = len(self.dataset.training)
         self.reporter.report("teachers", 0, total, force=True)
-        teachers = load_teachers(self.workdir, manifests, self.order.dataset, self.place.device)
-        images = []
-        for image in judged_images(self.dataset.training, teachers, manifests, spec):
-            images.append(image)
-            self.reporter.report("teachers", len(images), total)
+        cache = None
+        if self.order.teacher_cache:
+            folder = Path(self.order.teacher_cache)
+            cache = TeacherCache(folder, limit=self.order.teacher_cache_bytes)
+        dataset, device = self.order.dataset, self.place.device
+        panel = load_panel(self.workdir, manifests, dataset, spec, device, cache)
+        if cache is not None and self.place.world > 1:
+            # Each process asks the teachers about its part, then all read the cache.
+            for example in self.dataset.training[self.place.rank :: self.place.world]:
+                panel.ask(example.image)
+            self.place.meet()
+        images = judged_images(
+            self.dataset.training,
+            panel,
+            spec,
+            spacing=spacing,
+            done=lambda count: self.reporter.report("teachers", count, total),
+        )
+        if cache is not None and self.place.first:
+            cache.trim()
         means = np.mean([image.teacher_weights for image in images], axis=0).tolist()
         names = [manifest.reference for manifest in manifests]
         log.info("teachers_weighed", **{n: round(m, 3) for n, m in zip(names, means, strict=True)})
         return images
+
+    def spacing(self) -> float:
+        """Side of a pixel in the unit of the spec's boundary.
+
+        Raises:
+            WorkFailedError: DATASET_INVALID; millimetres are asked for and not known.
+        """
+        if self.order.spec.boundary.unit == "px":
+            return 1.0
+        size = self.order.dataset.pixel_size_mm
+        if not size:
+            raise dataset_invalid(
+                f"boundary.unit is mm, but {self.order.dataset.reference} has no pixel size",
+                hint="Push the dataset with --pixel-size-mm, or give the boundary in px.",
+            )
+        return size
 
     def train(self, images: list[TrainingImage]) -> tuple[Normalized, History, int]:
         """The trained network, its curves, and the number of starts it took.
@@ -134,38 +175,42 @@ class Run:
         ).to(place.device)
         # The network halves its input down to crop / stride pixels; norms need two at least.
         stride = spec.network.stride
+        objective, labeled_share = Objective(), 1.0
+        if isinstance(spec, MultiTeacherSpec):
+            objective, labeled_share = Objective.of(spec), spec.labeled_share
         sampler = CropSampler(
             images,
             classes=classes,
             crop_size=max(2, -(-spec.training.crop_size // stride)) * stride,
-            batch_size=place.share(spec.training.batch_size),
+            batch_size=max(spec.training.batch_size, place.world),
             seed=seed,
             augment=spec.training.augment,
+            labeled_share=labeled_share,
             rank=place.rank,
+            world=place.world,
         )
-        objective = Objective()
-        if isinstance(spec, MultiTeacherSpec):
-            objective = Objective(
-                supervised_weight=spec.supervised_weight,
-                distillation_weight=spec.distillation_weight,
-                temperature=spec.temperature,
-            )
-        history = fit(
-            place.distributed(net),
+        kept, history = fit(
+            net,
             sampler,
             objective,
             training=spec.training,
             place=place,
             reporter=self.reporter,
-            validate=lambda: self.evaluate(net, surfaces=False).scores.dice,
+            validate=self.validate,
         )
-        return net, history
+        return cast("Normalized", kept), history
 
-    def evaluate(self, net: Normalized, *, surfaces: bool = True) -> Evaluation:
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """Dice and boundary score on the validation images, while training goes on."""
+        scores = self.evaluate(net).scores
+        return {"dice": scores.dice, "nsd2": scores.nsd2}
+
+    def evaluate(self, net: nn.Module, *, thorough: bool = False) -> Evaluation:
         """Scores on the validation images."""
         return evaluate(
             Predictor(net, self.order.spec.network.stride, self.place.device),
             self.dataset.validation,
             classes=len(self.order.dataset.classes),
-            surfaces=surfaces,
+            thorough=thorough,
+            objects=self.order.dataset.label_kind is LabelKind.INSTANCE,
         )

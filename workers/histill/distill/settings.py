@@ -22,6 +22,12 @@ class WorkerPart(BaseModel):
         default=0, ge=0, le=512, description="CPU threads a trainer; 0: cores / jobs"
     )
     scratch: str = Field(default="", description="folder for work folders; empty: the system's")
+    teacher_cache: str = Field(
+        default="", description="folder for teachers' predictions; empty: none are kept"
+    )
+    teacher_cache_bytes: int = Field(
+        default=10 << 30, ge=0, description="what that folder may hold"
+    )
     lease_ttl_s: float = Field(
         default=30.0, ge=1.0, description="a lost worker's job is free after this"
     )

@@ -28,7 +28,7 @@ from histill.core.errors import (
 from histill.core.events import JobEvent
 from histill.core.job_store import report_key
 from histill.core.jobs import Job, JobState, Progress
-from histill.core.manifests import WEIGHTS, ModelManifest
+from histill.core.manifests import TORCHSCRIPT, WEIGHTS, ModelManifest
 from histill.core.names import Reference
 from histill.core.specs import MultiTeacherSpec
 from histill.distill import measures
@@ -155,7 +155,8 @@ class Attempt:
         references = spec.teachers if isinstance(spec, MultiTeacherSpec) else ()
         teachers = tuple(catalog.find(objects, MODELS, reference) for reference in references)
         for index, teacher in enumerate(teachers):
-            for _ in catalog.fetch(objects, MODELS, teacher, folder.teacher(index), only=WEIGHTS):
+            only = WEIGHTS if teacher.network else TORCHSCRIPT
+            for _ in catalog.fetch(objects, MODELS, teacher, folder.teacher(index), only=only):
                 self.stop.check()
         order = RunOrder(
             job=self.job.name,
@@ -163,6 +164,8 @@ class Attempt:
             spec=spec,
             dataset=dataset,
             teachers=teachers,
+            teacher_cache=self.worker.settings.teacher_cache,
+            teacher_cache_bytes=self.worker.settings.teacher_cache_bytes,
         )
         folder.write_order(order)
         return order

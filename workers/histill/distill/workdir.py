@@ -28,13 +28,20 @@ class _Message(BaseModel):
 
 
 class RunOrder(_Message):
-    """What the trainer is to do."""
+    """What the trainer is to do.
+
+    Attributes:
+        teacher_cache: Folder where teachers' predictions outlast the run; empty for none.
+        teacher_cache_bytes: What it may hold at the end of a run.
+    """
 
     job: str
     attempt: int
     spec: SupervisedSpec | MultiTeacherSpec
     dataset: DatasetManifest
     teachers: tuple[ModelManifest, ...] = ()
+    teacher_cache: str = ""
+    teacher_cache_bytes: int = 0
 
 
 class RunResult(_Message):

@@ -94,6 +94,12 @@ class TrainingSpec(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     AUGMENT_FIELD_NUMBER: _builtins.int
     LABELED_IMAGES_FIELD_NUMBER: _builtins.int
+    ACCUMULATE_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    CHANNELS_LAST_FIELD_NUMBER: _builtins.int
+    EMA_DECAY_FIELD_NUMBER: _builtins.int
+    VALIDATIONS_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
     """Optimiser steps.
     Default: 300. Range: [1, 1000000].
@@ -127,6 +133,34 @@ class TrainingSpec(_message.Message):
     images are chosen by the seed, so equal seeds see equal labels.
     Default: 0. Range: [0, 1000000].
     """
+    accumulate: _builtins.int
+    """Batches whose gradients are averaged before each optimiser step.
+    Default: 1. Range: [1, 64].
+    """
+    precision: _builtins.str
+    """Arithmetic of the forward pass: "float32", "bfloat16" or "float16"
+    (automatic mixed precision; float16 with loss scaling, on GPUs only).
+    Default: float32.
+    """
+    channels_last: _builtins.bool
+    """Keep images in memory with the channels last.
+    Default: false.
+    """
+    ema_decay: _builtins.float
+    """Decay a step of an exponential average of the weights, which is then
+    what is validated and kept; 0 keeps the weights themselves.
+    Default: 0.0. Range: [0.0, 0.9999].
+    """
+    validations: _builtins.int
+    """Times the network is measured on the validation images while it trains,
+    evenly spaced.
+    Default: 3. Range: [0, 1000].
+    """
+    patience: _builtins.int
+    """End early after this many validations without a better Dice, and keep the
+    best weights; 0 always trains to the end and keeps the last.
+    Default: 0. Range: [0, 1000].
+    """
     def __init__(
         self,
         *,
@@ -138,45 +172,134 @@ class TrainingSpec(_message.Message):
         seed: _builtins.int | None = ...,
         augment: _builtins.bool | None = ...,
         labeled_images: _builtins.int | None = ...,
+        accumulate: _builtins.int | None = ...,
+        precision: _builtins.str | None = ...,
+        channels_last: _builtins.bool | None = ...,
+        ema_decay: _builtins.float | None = ...,
+        validations: _builtins.int | None = ...,
+        patience: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_augment", b"_augment", "_batch_size", b"_batch_size", "_crop_size", b"_crop_size", "_labeled_images", b"_labeled_images", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_steps", b"_steps", "_weight_decay", b"_weight_decay", "augment", b"augment", "batch_size", b"batch_size", "crop_size", b"crop_size", "labeled_images", b"labeled_images", "learning_rate", b"learning_rate", "seed", b"seed", "steps", b"steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accumulate", b"_accumulate", "_augment", b"_augment", "_batch_size", b"_batch_size", "_channels_last", b"_channels_last", "_crop_size", b"_crop_size", "_ema_decay", b"_ema_decay", "_labeled_images", b"_labeled_images", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_precision", b"_precision", "_seed", b"_seed", "_steps", b"_steps", "_validations", b"_validations", "_weight_decay", b"_weight_decay", "accumulate", b"accumulate", "augment", b"augment", "batch_size", b"batch_size", "channels_last", b"channels_last", "crop_size", b"crop_size", "ema_decay", b"ema_decay", "labeled_images", b"labeled_images", "learning_rate", b"learning_rate", "patience", b"patience", "precision", b"precision", "seed", b"seed", "steps", b"steps", "validations", b"validations", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augment", b"_augment", "_batch_size", b"_batch_size", "_crop_size", b"_crop_size", "_labeled_images", b"_labeled_images", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_steps", b"_steps", "_weight_decay", b"_weight_decay", "augment", b"augment", "batch_size", b"batch_size", "crop_size", b"crop_size", "labeled_images", b"labeled_images", "learning_rate", b"learning_rate", "seed", b"seed", "steps", b"steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accumulate", b"_accumulate", "_augment", b"_augment", "_batch_size", b"_batch_size", "_channels_last", b"_channels_last", "_crop_size", b"_crop_size", "_ema_decay", b"_ema_decay", "_labeled_images", b"_labeled_images", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_precision", b"_precision", "_seed", b"_seed", "_steps", b"_steps", "_validations", b"_validations", "_weight_decay", b"_weight_decay", "accumulate", b"accumulate", "augment", b"augment", "batch_size", b"batch_size", "channels_last", b"channels_last", "crop_size", b"crop_size", "ema_decay", b"ema_decay", "labeled_images", b"labeled_images", "learning_rate", b"learning_rate", "patience", b"patience", "precision", b"precision", "seed", b"seed", "steps", b"steps", "validations", b"validations", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accumulate: _TypeAlias = _typing.Literal["accumulate"]  # noqa: Y015
+    _WhichOneofArgType__accumulate: _TypeAlias = _typing.Literal["_accumulate", b"_accumulate"]  # noqa: Y015
     _WhichOneofReturnType__augment: _TypeAlias = _typing.Literal["augment"]  # noqa: Y015
     _WhichOneofArgType__augment: _TypeAlias = _typing.Literal["_augment", b"_augment"]  # noqa: Y015
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__channels_last: _TypeAlias = _typing.Literal["channels_last"]  # noqa: Y015
+    _WhichOneofArgType__channels_last: _TypeAlias = _typing.Literal["_channels_last", b"_channels_last"]  # noqa: Y015
     _WhichOneofReturnType__crop_size: _TypeAlias = _typing.Literal["crop_size"]  # noqa: Y015
     _WhichOneofArgType__crop_size: _TypeAlias = _typing.Literal["_crop_size", b"_crop_size"]  # noqa: Y015
+    _WhichOneofReturnType__ema_decay: _TypeAlias = _typing.Literal["ema_decay"]  # noqa: Y015
+    _WhichOneofArgType__ema_decay: _TypeAlias = _typing.Literal["_ema_decay", b"_ema_decay"]  # noqa: Y015
     _WhichOneofReturnType__labeled_images: _TypeAlias = _typing.Literal["labeled_images"]  # noqa: Y015
     _WhichOneofArgType__labeled_images: _TypeAlias = _typing.Literal["_labeled_images", b"_labeled_images"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
+    _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
     _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__validations: _TypeAlias = _typing.Literal["validations"]  # noqa: Y015
+    _WhichOneofArgType__validations: _TypeAlias = _typing.Literal["_validations", b"_validations"]  # noqa: Y015
     _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
     _WhichOneofArgType__weight_decay: _TypeAlias = _typing.Literal["_weight_decay", b"_weight_decay"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accumulate) -> _WhichOneofReturnType__accumulate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__augment) -> _WhichOneofReturnType__augment | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__channels_last) -> _WhichOneofReturnType__channels_last | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__crop_size) -> _WhichOneofReturnType__crop_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ema_decay) -> _WhichOneofReturnType__ema_decay | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__labeled_images) -> _WhichOneofReturnType__labeled_images | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__precision) -> _WhichOneofReturnType__precision | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__validations) -> _WhichOneofReturnType__validations | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_decay) -> _WhichOneofReturnType__weight_decay | None: ...
 
 Global___TrainingSpec: _TypeAlias = TrainingSpec  # noqa: Y015
+
+@_typing.final
+class Ramp(_message.Message):
+    """Factor of a loss term over the run: `start` until `after`, then a straight
+    line to `end` at `until`, both as shares of the run.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    start: _builtins.float
+    """Factor at the beginning.
+    Default: 1.0. Range: [0.0, 100.0].
+    """
+    end: _builtins.float
+    """Factor at the end.
+    Default: 1.0. Range: [0.0, 100.0].
+    """
+    after: _builtins.float
+    """Share of the run after which it begins to change.
+    Default: 0.0. Range: [0.0, 1.0].
+    """
+    until: _builtins.float
+    """Share of the run at which it has reached the end.
+    Default: 1.0. Range: [0.0, 1.0].
+    """
+    def __init__(
+        self,
+        *,
+        start: _builtins.float | None = ...,
+        end: _builtins.float | None = ...,
+        after: _builtins.float | None = ...,
+        until: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_end", b"_end", "_start", b"_start", "_until", b"_until", "after", b"after", "end", b"end", "start", b"start", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_end", b"_end", "_start", b"_start", "_until", b"_until", "after", b"after", "end", b"end", "start", b"start", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
+    _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015
+    _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
+    _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
+    _WhichOneofReturnType__start: _TypeAlias = _typing.Literal["start"]  # noqa: Y015
+    _WhichOneofArgType__start: _TypeAlias = _typing.Literal["_start", b"_start"]  # noqa: Y015
+    _WhichOneofReturnType__until: _TypeAlias = _typing.Literal["until"]  # noqa: Y015
+    _WhichOneofArgType__until: _TypeAlias = _typing.Literal["_until", b"_until"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after) -> _WhichOneofReturnType__after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__until) -> _WhichOneofReturnType__until | None: ...
+
+Global___Ramp: _TypeAlias = Ramp  # noqa: Y015
 
 @_typing.final
 class BoundaryWeighting(_message.Message):
@@ -188,6 +311,8 @@ class BoundaryWeighting(_message.Message):
     BETA_FIELD_NUMBER: _builtins.int
     SIGMA_FIELD_NUMBER: _builtins.int
     RADIUS_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    FUZZY_FIELD_NUMBER: _builtins.int
     mode: _builtins.str
     """"none"; "distance": 1 + beta * exp(-d^2 / (2 * sigma^2)); or "band":
     1 + beta where d <= radius. Scaled to a mean of 1 in each image.
@@ -198,12 +323,23 @@ class BoundaryWeighting(_message.Message):
     Default: 4.0. Range: [0.0, 100.0].
     """
     sigma: _builtins.float
-    """Width of the "distance" mode, in pixels.
+    """Width of the "distance" mode.
     Default: 1.5. Range: [0.1, 100.0].
     """
     radius: _builtins.float
-    """Half width of the "band" mode, in pixels.
+    """Half width of the "band" mode.
     Default: 2.0. Range: [0.5, 100.0].
+    """
+    unit: _builtins.str
+    """Unit of sigma and radius: "px", or "mm" where the dataset says how large
+    a pixel is.
+    Default: px.
+    """
+    fuzzy: _builtins.float
+    """How much more a fuzzy boundary counts than a hard one, where the teachers'
+    mixture is unsure: the extra weight is multiplied by 1 + fuzzy * h, with h
+    the mixture's entropy in [0, 1]. Below 0 fuzzy boundaries count less.
+    Default: 0.0. Range: [-1.0, 10.0].
     """
     def __init__(
         self,
@@ -212,27 +348,37 @@ class BoundaryWeighting(_message.Message):
         beta: _builtins.float | None = ...,
         sigma: _builtins.float | None = ...,
         radius: _builtins.float | None = ...,
+        unit: _builtins.str | None = ...,
+        fuzzy: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_mode", b"_mode", "_radius", b"_radius", "_sigma", b"_sigma", "beta", b"beta", "mode", b"mode", "radius", b"radius", "sigma", b"sigma"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_fuzzy", b"_fuzzy", "_mode", b"_mode", "_radius", b"_radius", "_sigma", b"_sigma", "_unit", b"_unit", "beta", b"beta", "fuzzy", b"fuzzy", "mode", b"mode", "radius", b"radius", "sigma", b"sigma", "unit", b"unit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_mode", b"_mode", "_radius", b"_radius", "_sigma", b"_sigma", "beta", b"beta", "mode", b"mode", "radius", b"radius", "sigma", b"sigma"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_fuzzy", b"_fuzzy", "_mode", b"_mode", "_radius", b"_radius", "_sigma", b"_sigma", "_unit", b"_unit", "beta", b"beta", "fuzzy", b"fuzzy", "mode", b"mode", "radius", b"radius", "sigma", b"sigma", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__beta: _TypeAlias = _typing.Literal["beta"]  # noqa: Y015
     _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
+    _WhichOneofReturnType__fuzzy: _TypeAlias = _typing.Literal["fuzzy"]  # noqa: Y015
+    _WhichOneofArgType__fuzzy: _TypeAlias = _typing.Literal["_fuzzy", b"_fuzzy"]  # noqa: Y015
     _WhichOneofReturnType__mode: _TypeAlias = _typing.Literal["mode"]  # noqa: Y015
     _WhichOneofArgType__mode: _TypeAlias = _typing.Literal["_mode", b"_mode"]  # noqa: Y015
     _WhichOneofReturnType__radius: _TypeAlias = _typing.Literal["radius"]  # noqa: Y015
     _WhichOneofArgType__radius: _TypeAlias = _typing.Literal["_radius", b"_radius"]  # noqa: Y015
     _WhichOneofReturnType__sigma: _TypeAlias = _typing.Literal["sigma"]  # noqa: Y015
     _WhichOneofArgType__sigma: _TypeAlias = _typing.Literal["_sigma", b"_sigma"]  # noqa: Y015
+    _WhichOneofReturnType__unit: _TypeAlias = _typing.Literal["unit"]  # noqa: Y015
+    _WhichOneofArgType__unit: _TypeAlias = _typing.Literal["_unit", b"_unit"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__beta) -> _WhichOneofReturnType__beta | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fuzzy) -> _WhichOneofReturnType__fuzzy | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mode) -> _WhichOneofReturnType__mode | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__radius) -> _WhichOneofReturnType__radius | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sigma) -> _WhichOneofReturnType__sigma | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unit) -> _WhichOneofReturnType__unit | None: ...
 
 Global___BoundaryWeighting: _TypeAlias = BoundaryWeighting  # noqa: Y015
 
@@ -247,20 +393,41 @@ class TeacherWeighting(_message.Message):
     GRAIN_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
     MIN_WEIGHT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    UNLABELED_FIELD_NUMBER: _builtins.int
     grain: _builtins.str
-    """"uniform": the plain average. "image": by the teacher's soft Dice on the
-    image. "pixel": by its smoothed cross-entropy around the pixel. Where an
-    image has no labels, the teachers' agreement, confidence and recorded
-    validation Dice stand in.
+    """Where a teacher's weight may differ. "uniform": nowhere, the plain average.
+    "image": from image to image. "class", "region" (inside, boundary,
+    background), "class_region": within an image too. "pixel": by its
+    cross-entropy around each pixel. "ca_mkd": per image as in confidence-aware
+    multi-teacher distillation, from the cross-entropy on labels, and the plain
+    average where there are none.
     Default: image.
     """
     temperature: _builtins.float
     """Softmax temperature over the teachers' scores: smaller is sharper.
-    Default: 0.1. Range: [0.001, 100.0].
+    Default: 0.03. Range: [0.001, 100.0].
     """
     min_weight: _builtins.float
     """Weights under this are set to zero, the rest rescaled.
     Default: 0.05. Range: [0.0, 0.5].
+    """
+    score: _builtins.str
+    """What a score is made of: "dice" (soft Dice) or "loss" (minus the
+    cross-entropy); "pixel" always takes the latter.
+    Default: dice.
+    """
+    band: _builtins.float
+    """Half width of the boundary region in pixels.
+    Default: 2.0. Range: [0.5, 100.0].
+    """
+    unlabeled: _builtins.str
+    """What stands in for the score of an image without labels. "transfer": its
+    scores on the labelled images that look most alike. "estimate": agreement
+    with the other teachers, calibrated confidence and recorded Dice; also what
+    "transfer" falls back on. "uniform": the plain average.
+    Default: transfer.
     """
     def __init__(
         self,
@@ -268,25 +435,86 @@ class TeacherWeighting(_message.Message):
         grain: _builtins.str | None = ...,
         temperature: _builtins.float | None = ...,
         min_weight: _builtins.float | None = ...,
+        score: _builtins.str | None = ...,
+        band: _builtins.float | None = ...,
+        unlabeled: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_grain", b"_grain", "_min_weight", b"_min_weight", "_temperature", b"_temperature", "grain", b"grain", "min_weight", b"min_weight", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_grain", b"_grain", "_min_weight", b"_min_weight", "_score", b"_score", "_temperature", b"_temperature", "_unlabeled", b"_unlabeled", "band", b"band", "grain", b"grain", "min_weight", b"min_weight", "score", b"score", "temperature", b"temperature", "unlabeled", b"unlabeled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grain", b"_grain", "_min_weight", b"_min_weight", "_temperature", b"_temperature", "grain", b"grain", "min_weight", b"min_weight", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_grain", b"_grain", "_min_weight", b"_min_weight", "_score", b"_score", "_temperature", b"_temperature", "_unlabeled", b"_unlabeled", "band", b"band", "grain", b"grain", "min_weight", b"min_weight", "score", b"score", "temperature", b"temperature", "unlabeled", b"unlabeled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__band: _TypeAlias = _typing.Literal["band"]  # noqa: Y015
+    _WhichOneofArgType__band: _TypeAlias = _typing.Literal["_band", b"_band"]  # noqa: Y015
     _WhichOneofReturnType__grain: _TypeAlias = _typing.Literal["grain"]  # noqa: Y015
     _WhichOneofArgType__grain: _TypeAlias = _typing.Literal["_grain", b"_grain"]  # noqa: Y015
     _WhichOneofReturnType__min_weight: _TypeAlias = _typing.Literal["min_weight"]  # noqa: Y015
     _WhichOneofArgType__min_weight: _TypeAlias = _typing.Literal["_min_weight", b"_min_weight"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__unlabeled: _TypeAlias = _typing.Literal["unlabeled"]  # noqa: Y015
+    _WhichOneofArgType__unlabeled: _TypeAlias = _typing.Literal["_unlabeled", b"_unlabeled"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__band) -> _WhichOneofReturnType__band | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__grain) -> _WhichOneofReturnType__grain | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_weight) -> _WhichOneofReturnType__min_weight | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unlabeled) -> _WhichOneofReturnType__unlabeled | None: ...
 
 Global___TeacherWeighting: _TypeAlias = TeacherWeighting  # noqa: Y015
+
+@_typing.final
+class ClassMap(_message.Message):
+    """Which class of the dataset each class of a teacher is, by name. Classes that
+    are left out are taken as background that the teacher does not tell apart.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ClassesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CLASSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def classes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """From the teacher's class to the dataset's."""
+
+    def __init__(
+        self,
+        *,
+        classes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassMap: _TypeAlias = ClassMap  # noqa: Y015
 
 @_typing.final
 class SupervisedSpec(_message.Message):
@@ -338,6 +566,27 @@ class MultiTeacherSpec(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ClassMapsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___ClassMap: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___ClassMap | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DATASET_FIELD_NUMBER: _builtins.int
     OUTPUT_MODEL_FIELD_NUMBER: _builtins.int
     TEACHERS_FIELD_NUMBER: _builtins.int
@@ -348,13 +597,23 @@ class MultiTeacherSpec(_message.Message):
     TEMPERATURE_FIELD_NUMBER: _builtins.int
     SUPERVISED_WEIGHT_FIELD_NUMBER: _builtins.int
     DISTILLATION_WEIGHT_FIELD_NUMBER: _builtins.int
+    EDGE_WEIGHT_FIELD_NUMBER: _builtins.int
+    AFFINITY_WEIGHT_FIELD_NUMBER: _builtins.int
+    SUPERVISED_RAMP_FIELD_NUMBER: _builtins.int
+    DISTILLATION_RAMP_FIELD_NUMBER: _builtins.int
+    EDGE_RAMP_FIELD_NUMBER: _builtins.int
+    AFFINITY_RAMP_FIELD_NUMBER: _builtins.int
+    LABELED_SHARE_FIELD_NUMBER: _builtins.int
+    TEACHER_VIEWS_FIELD_NUMBER: _builtins.int
+    CLASS_MAPS_FIELD_NUMBER: _builtins.int
+    OVERLAP_WEIGHT_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     """Dataset reference: "name" (latest version) or "name@3"."""
     output_model: _builtins.str
     """Name under which the student is registered."""
     temperature: _builtins.float
     """Softmax temperature of the distillation term.
-    Default: 2.0. Range: [0.5, 20.0].
+    Default: 1.0. Range: [0.5, 20.0].
     """
     supervised_weight: _builtins.float
     """Weight of the labels' term (cross-entropy and soft Dice).
@@ -362,7 +621,33 @@ class MultiTeacherSpec(_message.Message):
     """
     distillation_weight: _builtins.float
     """Weight of the teachers' term (KL divergence to their weighted mixture).
-    Default: 1.0. Range: [0.0, 100.0].
+    Default: 3.0. Range: [0.0, 100.0].
+    """
+    edge_weight: _builtins.float
+    """Weight of the edge term: how far the student's probabilities change from
+    pixel to pixel otherwise than the labels' or the teachers'.
+    Default: 0.0. Range: [0.0, 100.0].
+    """
+    affinity_weight: _builtins.float
+    """Weight of the affinity term: how far regions are alike for the student
+    otherwise than for the teachers.
+    Default: 0.0. Range: [0.0, 100.0].
+    """
+    labeled_share: _builtins.float
+    """Least share of labelled crops in a batch, where there are labelled and
+    unlabelled images.
+    Default: 0.5. Range: [0.0, 1.0].
+    """
+    teacher_views: _builtins.int
+    """Flips and quarter turns of each image over which a teacher's prediction
+    is averaged.
+    Default: 1. Range: [1, 8].
+    """
+    overlap_weight: _builtins.float
+    """Weight of the overlap term: one minus the soft Dice of the student's
+    probabilities with the teachers', which counts thin classes like thick ones.
+    Follows distillation_ramp.
+    Default: 3.0. Range: [0.0, 100.0].
     """
     @_builtins.property
     def teachers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -384,6 +669,29 @@ class MultiTeacherSpec(_message.Message):
     def teacher_weighting(self) -> Global___TeacherWeighting:
         """Weights of the teachers against each other."""
 
+    @_builtins.property
+    def supervised_ramp(self) -> Global___Ramp:
+        """Factor of supervised_weight over the run."""
+
+    @_builtins.property
+    def distillation_ramp(self) -> Global___Ramp:
+        """Factor of distillation_weight over the run."""
+
+    @_builtins.property
+    def edge_ramp(self) -> Global___Ramp:
+        """Factor of edge_weight over the run."""
+
+    @_builtins.property
+    def affinity_ramp(self) -> Global___Ramp:
+        """Factor of affinity_weight over the run."""
+
+    @_builtins.property
+    def class_maps(self) -> _containers.MessageMap[_builtins.str, Global___ClassMap]:
+        """For teachers whose classes have other names than the dataset's, by the
+        reference that stands in `teachers`. Without an entry, classes of the same
+        name are the same.
+        """
+
     def __init__(
         self,
         *,
@@ -397,21 +705,51 @@ class MultiTeacherSpec(_message.Message):
         temperature: _builtins.float | None = ...,
         supervised_weight: _builtins.float | None = ...,
         distillation_weight: _builtins.float | None = ...,
+        edge_weight: _builtins.float | None = ...,
+        affinity_weight: _builtins.float | None = ...,
+        supervised_ramp: Global___Ramp | None = ...,
+        distillation_ramp: Global___Ramp | None = ...,
+        edge_ramp: Global___Ramp | None = ...,
+        affinity_ramp: Global___Ramp | None = ...,
+        labeled_share: _builtins.float | None = ...,
+        teacher_views: _builtins.int | None = ...,
+        class_maps: _abc.Mapping[_builtins.str, Global___ClassMap] | None = ...,
+        overlap_weight: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_distillation_weight", b"_distillation_weight", "_supervised_weight", b"_supervised_weight", "_temperature", b"_temperature", "boundary", b"boundary", "distillation_weight", b"distillation_weight", "student", b"student", "supervised_weight", b"supervised_weight", "teacher_weighting", b"teacher_weighting", "temperature", b"temperature", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity_weight", b"_affinity_weight", "_distillation_weight", b"_distillation_weight", "_edge_weight", b"_edge_weight", "_labeled_share", b"_labeled_share", "_overlap_weight", b"_overlap_weight", "_supervised_weight", b"_supervised_weight", "_teacher_views", b"_teacher_views", "_temperature", b"_temperature", "affinity_ramp", b"affinity_ramp", "affinity_weight", b"affinity_weight", "boundary", b"boundary", "distillation_ramp", b"distillation_ramp", "distillation_weight", b"distillation_weight", "edge_ramp", b"edge_ramp", "edge_weight", b"edge_weight", "labeled_share", b"labeled_share", "overlap_weight", b"overlap_weight", "student", b"student", "supervised_ramp", b"supervised_ramp", "supervised_weight", b"supervised_weight", "teacher_views", b"teacher_views", "teacher_weighting", b"teacher_weighting", "temperature", b"temperature", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distillation_weight", b"_distillation_weight", "_supervised_weight", b"_supervised_weight", "_temperature", b"_temperature", "boundary", b"boundary", "dataset", b"dataset", "distillation_weight", b"distillation_weight", "output_model", b"output_model", "student", b"student", "supervised_weight", b"supervised_weight", "teacher_weighting", b"teacher_weighting", "teachers", b"teachers", "temperature", b"temperature", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity_weight", b"_affinity_weight", "_distillation_weight", b"_distillation_weight", "_edge_weight", b"_edge_weight", "_labeled_share", b"_labeled_share", "_overlap_weight", b"_overlap_weight", "_supervised_weight", b"_supervised_weight", "_teacher_views", b"_teacher_views", "_temperature", b"_temperature", "affinity_ramp", b"affinity_ramp", "affinity_weight", b"affinity_weight", "boundary", b"boundary", "class_maps", b"class_maps", "dataset", b"dataset", "distillation_ramp", b"distillation_ramp", "distillation_weight", b"distillation_weight", "edge_ramp", b"edge_ramp", "edge_weight", b"edge_weight", "labeled_share", b"labeled_share", "output_model", b"output_model", "overlap_weight", b"overlap_weight", "student", b"student", "supervised_ramp", b"supervised_ramp", "supervised_weight", b"supervised_weight", "teacher_views", b"teacher_views", "teacher_weighting", b"teacher_weighting", "teachers", b"teachers", "temperature", b"temperature", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__affinity_weight: _TypeAlias = _typing.Literal["affinity_weight"]  # noqa: Y015
+    _WhichOneofArgType__affinity_weight: _TypeAlias = _typing.Literal["_affinity_weight", b"_affinity_weight"]  # noqa: Y015
     _WhichOneofReturnType__distillation_weight: _TypeAlias = _typing.Literal["distillation_weight"]  # noqa: Y015
     _WhichOneofArgType__distillation_weight: _TypeAlias = _typing.Literal["_distillation_weight", b"_distillation_weight"]  # noqa: Y015
+    _WhichOneofReturnType__edge_weight: _TypeAlias = _typing.Literal["edge_weight"]  # noqa: Y015
+    _WhichOneofArgType__edge_weight: _TypeAlias = _typing.Literal["_edge_weight", b"_edge_weight"]  # noqa: Y015
+    _WhichOneofReturnType__labeled_share: _TypeAlias = _typing.Literal["labeled_share"]  # noqa: Y015
+    _WhichOneofArgType__labeled_share: _TypeAlias = _typing.Literal["_labeled_share", b"_labeled_share"]  # noqa: Y015
+    _WhichOneofReturnType__overlap_weight: _TypeAlias = _typing.Literal["overlap_weight"]  # noqa: Y015
+    _WhichOneofArgType__overlap_weight: _TypeAlias = _typing.Literal["_overlap_weight", b"_overlap_weight"]  # noqa: Y015
     _WhichOneofReturnType__supervised_weight: _TypeAlias = _typing.Literal["supervised_weight"]  # noqa: Y015
     _WhichOneofArgType__supervised_weight: _TypeAlias = _typing.Literal["_supervised_weight", b"_supervised_weight"]  # noqa: Y015
+    _WhichOneofReturnType__teacher_views: _TypeAlias = _typing.Literal["teacher_views"]  # noqa: Y015
+    _WhichOneofArgType__teacher_views: _TypeAlias = _typing.Literal["_teacher_views", b"_teacher_views"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__affinity_weight) -> _WhichOneofReturnType__affinity_weight | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__distillation_weight) -> _WhichOneofReturnType__distillation_weight | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__edge_weight) -> _WhichOneofReturnType__edge_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labeled_share) -> _WhichOneofReturnType__labeled_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap_weight) -> _WhichOneofReturnType__overlap_weight | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__supervised_weight) -> _WhichOneofReturnType__supervised_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__teacher_views) -> _WhichOneofReturnType__teacher_views | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
 

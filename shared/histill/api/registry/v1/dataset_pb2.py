@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from histill.api.registry.v1 import model_pb2 as histill_dot_api_dot_registry_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%histill/api/registry/v1/dataset.proto\x12\x17histill.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#histill/api/registry/v1/model.proto\"\x82\x03\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x03(\t\x12\x10\n\x08\x63hannels\x18\x04 \x01(\x05\x12\x36\n\nlabel_kind\x18\x05 \x01(\x0e\x32\".histill.api.registry.v1.LabelKind\x12<\n\x06splits\x18\x06 \x03(\x0b\x32,.histill.api.registry.v1.Dataset.SplitsEntry\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x34\n\x05\x66iles\x18\t \x03(\x0b\x32%.histill.api.registry.v1.ArtifactFile\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bSplitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01*Y\n\tLabelKind\x12\x1a\n\x16LABEL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13LABEL_KIND_SEMANTIC\x10\x01\x12\x17\n\x13LABEL_KIND_INSTANCE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%histill/api/registry/v1/dataset.proto\x12\x17histill.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#histill/api/registry/v1/model.proto\"\x99\x03\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x03(\t\x12\x10\n\x08\x63hannels\x18\x04 \x01(\x05\x12\x36\n\nlabel_kind\x18\x05 \x01(\x0e\x32\".histill.api.registry.v1.LabelKind\x12<\n\x06splits\x18\x06 \x03(\x0b\x32,.histill.api.registry.v1.Dataset.SplitsEntry\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x34\n\x05\x66iles\x18\t \x03(\x0b\x32%.histill.api.registry.v1.ArtifactFile\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rpixel_size_mm\x18\x0b \x01(\x01\x1a-\n\x0bSplitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01*Y\n\tLabelKind\x12\x1a\n\x16LABEL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13LABEL_KIND_SEMANTIC\x10\x01\x12\x17\n\x13LABEL_KIND_INSTANCE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DATASET_SPLITSENTRY']._loaded_options = None
   _globals['_DATASET_SPLITSENTRY']._serialized_options = b'8\001'
-  _globals['_LABELKIND']._serialized_start=525
-  _globals['_LABELKIND']._serialized_end=614
+  _globals['_LABELKIND']._serialized_start=548
+  _globals['_LABELKIND']._serialized_end=637
   _globals['_DATASET']._serialized_start=137
-  _globals['_DATASET']._serialized_end=523
-  _globals['_DATASET_SPLITSENTRY']._serialized_start=478
-  _globals['_DATASET_SPLITSENTRY']._serialized_end=523
+  _globals['_DATASET']._serialized_end=546
+  _globals['_DATASET_SPLITSENTRY']._serialized_start=501
+  _globals['_DATASET_SPLITSENTRY']._serialized_end=546
 # @@protoc_insertion_point(module_scope)

@@ -81,6 +81,7 @@ class Dataset(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PIXEL_SIZE_MM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"datasets/{name}/versions/{n}"."""
     reference: _builtins.str
@@ -93,6 +94,8 @@ class Dataset(_message.Message):
     """Where it comes from, its licence, and how its labels were made."""
     size_bytes: _builtins.int
     """Size of all files in bytes."""
+    pixel_size_mm: _builtins.float
+    """Side of a pixel in millimetres; 0 when not known."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the classes; index 0 is the background."""
@@ -122,10 +125,11 @@ class Dataset(_message.Message):
         size_bytes: _builtins.int = ...,
         files: _abc.Iterable[_model_pb2.ArtifactFile] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        pixel_size_mm: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "classes", b"classes", "create_time", b"create_time", "description", b"description", "files", b"files", "label_kind", b"label_kind", "name", b"name", "reference", b"reference", "size_bytes", b"size_bytes", "splits", b"splits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "classes", b"classes", "create_time", b"create_time", "description", b"description", "files", b"files", "label_kind", b"label_kind", "name", b"name", "pixel_size_mm", b"pixel_size_mm", "reference", b"reference", "size_bytes", b"size_bytes", "splits", b"splits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -93,7 +93,7 @@ class Model(_message.Message):
     role: Global___ModelRole.ValueType
     """What it may be used for."""
     architecture: _builtins.str
-    """Family of the network, e.g. "unet"."""
+    """Family of the network, e.g. "unet", or "torchscript"."""
     channels: _builtins.int
     """Channels of the input image."""
     parameters: _builtins.int

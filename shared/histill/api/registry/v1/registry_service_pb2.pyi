@@ -81,15 +81,32 @@ class ModelHeader(_message.Message):
     STD_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
+    MULTIPLE_OF_FIELD_NUMBER: _builtins.int
+    ACTIVATION_FIELD_NUMBER: _builtins.int
+    SCALING_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """Name, [a-z0-9] then up to 62 of [a-z0-9-]."""
     role: _model_pb2.ModelRole.ValueType
     """What it may be used for."""
     network_json: _builtins.str
-    """The network as JSON, as in a job's spec: {"architecture": "unet", ...}."""
+    """The network as JSON, as in a job's spec: {"architecture": "unet", ...};
+    empty for a TorchScript program.
+    """
     channels: _builtins.int
     """Channels of the input image.
     Range: [1, 64].
+    """
+    multiple_of: _builtins.int
+    """Of a TorchScript program: the sides of its input are multiples of this.
+    Default: 1. Range: [1, 1024].
+    """
+    activation: _builtins.str
+    """What turns its output into probabilities: "softmax" (one logit a class, the
+    default) or "sigmoid" (one logit a foreground class).
+    """
+    scaling: _builtins.str
+    """What is done to an image before mean and std: "constant" (nothing, the
+    default), "image_range" or "image_zscore" (by its own values).
     """
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -109,7 +126,9 @@ class ModelHeader(_message.Message):
 
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ArtifactFile]:
-        """Every file that follows: weights.safetensors at least."""
+        """Every file that follows: weights.safetensors with a network, or model.ts
+        (TorchScript) without.
+        """
 
     def __init__(
         self,
@@ -123,10 +142,13 @@ class ModelHeader(_message.Message):
         std: _abc.Iterable[_builtins.float] | None = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         files: _abc.Iterable[_model_pb2.ArtifactFile] | None = ...,
+        multiple_of: _builtins.int = ...,
+        activation: _builtins.str = ...,
+        scaling: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "classes", b"classes", "files", b"files", "mean", b"mean", "metrics", b"metrics", "model_name", b"model_name", "network_json", b"network_json", "role", b"role", "std", b"std"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "channels", b"channels", "classes", b"classes", "files", b"files", "mean", b"mean", "metrics", b"metrics", "model_name", b"model_name", "multiple_of", b"multiple_of", "network_json", b"network_json", "role", b"role", "scaling", b"scaling", "std", b"std"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -519,6 +541,7 @@ class DatasetHeader(_message.Message):
     SPLITS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
+    PIXEL_SIZE_MM_FIELD_NUMBER: _builtins.int
     dataset_name: _builtins.str
     """Name, [a-z0-9] then up to 62 of [a-z0-9-]."""
     channels: _builtins.int
@@ -529,6 +552,10 @@ class DatasetHeader(_message.Message):
     """What the label values mean."""
     description: _builtins.str
     """Where it comes from, its licence, and how its labels were made."""
+    pixel_size_mm: _builtins.float
+    """Side of a pixel in millimetres; 0 when not known.
+    Range: [0, 100].
+    """
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the classes; at least two, index 0 is the background."""
@@ -553,10 +580,11 @@ class DatasetHeader(_message.Message):
         splits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         description: _builtins.str = ...,
         files: _abc.Iterable[_model_pb2.ArtifactFile] | None = ...,
+        pixel_size_mm: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "classes", b"classes", "dataset_name", b"dataset_name", "description", b"description", "files", b"files", "label_kind", b"label_kind", "splits", b"splits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "classes", b"classes", "dataset_name", b"dataset_name", "description", b"description", "files", b"files", "label_kind", b"label_kind", "pixel_size_mm", b"pixel_size_mm", "splits", b"splits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

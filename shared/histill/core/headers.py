@@ -1,0 +1,116 @@
+"""A model's header as a manifest, with every field checked.
+
+The registry checks what is sent to it, the check run what is about to be sent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from histill.core.errors import FieldViolation, InvalidArgumentError
+from histill.core.manifests import CARD, ONNX, TORCHSCRIPT, WEIGHTS, ArtifactFile, ModelManifest
+from histill.core.messages import role_of, violations
+from histill.core.names import check_name
+from histill.core.specs import NetworkSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from histill.api.registry.v1 import registry_service_pb2 as pb
+
+MODEL_FILES = frozenset({WEIGHTS, TORCHSCRIPT, ONNX, "model.int8.onnx", CARD})
+
+
+def model_manifest(
+    header: pb.ModelHeader, files: Sequence[ArtifactFile], *, now: datetime
+) -> ModelManifest:
+    """A model's header as a manifest without version and parameter count.
+
+    Raises:
+        InvalidArgumentError: Names each wrong field.
+    """
+    check_name(header.model_name, field="header.model_name")
+    paths = {file.path for file in files}
+    if len(paths & {WEIGHTS, TORCHSCRIPT}) != 1 or not paths <= MODEL_FILES:
+        raise InvalidArgumentError.of(
+            "header.files",
+            f"must hold either {WEIGHTS} or {TORCHSCRIPT} and may hold "
+            f"{', '.join(sorted(MODEL_FILES))}",
+        )
+    program = TORCHSCRIPT in paths
+    if wrong := [*_wrong_numbers(header), *_wrong_form(header, program=program)]:
+        raise InvalidArgumentError(*wrong)
+    try:
+        return ModelManifest.model_validate(
+            {
+                "name": header.model_name,
+                "version": 0,
+                "role": role_of(header.role, field="header.role"),
+                "network": None if program else _network(header.network_json),
+                "multiple_of": header.multiple_of or 1,
+                "activation": header.activation or "softmax",
+                "channels": header.channels,
+                "classes": list(header.classes),
+                "normalization": {
+                    "mean": list(header.mean),
+                    "std": list(header.std),
+                    "scaling": header.scaling or "constant",
+                },
+                "metrics": dict(header.metrics),
+                "create_time": now,
+                "files": files,
+            }
+        )
+    except ValidationError as exc:
+        # The header has no message around these three.
+        raise InvalidArgumentError(
+            *(
+                FieldViolation(v.field.replace(".normalization", ""), v.description)
+                for v in violations(exc, "header")
+            )
+        ) from exc
+
+
+def unsent_manifest(header: pb.ModelHeader, names: Sequence[str]) -> ModelManifest:
+    """The manifest that a header would give, before its files are measured.
+
+    Raises:
+        InvalidArgumentError: Names each wrong field.
+    """
+    files = [ArtifactFile(path=name, size=0, sha256="0" * 64) for name in names]
+    return model_manifest(header, files, now=datetime.now(UTC))
+
+
+def _wrong_numbers(header: pb.ModelHeader) -> Iterator[FieldViolation]:
+    for name, values in (("mean", header.mean), ("std", header.std)):
+        if len(values) != header.channels:
+            words = f"must hold {header.channels} values, one a channel"
+            yield FieldViolation(f"header.{name}", words)
+    if not all(value > 0 for value in header.std):
+        yield FieldViolation("header.std", "must be positive")
+    for name, numbers in (
+        ("mean", header.mean), ("std", header.std), ("metrics", header.metrics.values())
+    ):  # fmt: skip
+        if not all(map(math.isfinite, numbers)):
+            yield FieldViolation(f"header.{name}", "must hold finite numbers")
+
+
+def _wrong_form(header: pb.ModelHeader, *, program: bool) -> Iterator[FieldViolation]:
+    if program and header.network_json:
+        yield FieldViolation("header.network_json", f"must be empty: {TORCHSCRIPT} needs none")
+    if not program and header.multiple_of > 1:
+        yield FieldViolation("header.multiple_of", "is given by the network; leave it out")
+
+
+def _network(text: str) -> NetworkSpec:
+    try:
+        return NetworkSpec.model_validate(json.loads(text or "{}"))
+    except ValidationError as exc:
+        raise InvalidArgumentError(*violations(exc, "header.network_json")) from exc
+    except (ValueError, RecursionError) as exc:
+        raise InvalidArgumentError.of("header.network_json", f"is not JSON: {exc}") from exc

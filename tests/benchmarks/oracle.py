@@ -1,0 +1,63 @@
+"""A teacher that knows each image's domain: the best there is for each, and no product."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from nuclei import CLASSES, EPOCH
+from torch import nn
+from trainings import Trained
+
+from histill.core.catalog import file_of
+from histill.core.manifests import TORCHSCRIPT, ModelManifest, ModelRole, Normalization
+from histill.distill.programs import load_teacher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+_BRIGHT = 0.35  # H&E tiles are bright, fluorescence is dark: no tile is near it
+_SIDE = 256
+
+
+class ByDomain(nn.Module):
+    """Sends bright images to one network and dark ones to another."""
+
+    def __init__(self, bright: nn.Module, dark: nn.Module) -> None:
+        super().__init__()
+        self.bright, self.dark = bright, dark
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits from one float image [1, C, H, W] in [0, 1]."""
+        if bool(image.mean() > _BRIGHT):
+            return cast("Tensor", self.bright(image * 255.0))
+        return cast("Tensor", self.dark(image * 255.0))
+
+
+def oracle(folder: Path, *, bright: Trained, dark: Trained) -> Trained:
+    """The two teachers as one TorchScript program."""
+    folder.mkdir(parents=True, exist_ok=True)
+    example = torch.zeros(1, 3, _SIDE, _SIDE)
+    traced = [
+        torch.jit.trace(
+            load_teacher(each.folder, each.manifest, torch.device("cpu")).net.eval(), example
+        )
+        for each in (bright, dark)
+    ]
+    program = torch.jit.script(ByDomain(*traced).eval())
+    program.save(str(folder / TORCHSCRIPT))
+    manifest = ModelManifest(
+        name="oracle",
+        version=1,
+        role=ModelRole.TEACHER,
+        network=None,
+        multiple_of=max(bright.manifest.stride, dark.manifest.stride),
+        channels=3,
+        classes=CLASSES,
+        normalization=Normalization(mean=(0.0,) * 3, std=(1.0,) * 3),
+        create_time=EPOCH,
+        files=(file_of(folder / TORCHSCRIPT),),
+    )
+    return Trained(folder, manifest, bright.result, bright.seconds + dark.seconds)

@@ -1,0 +1,76 @@
+"""What a run leaves behind."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from histill.core.manifests import LabelKind, Normalization
+from histill.core.specs import NetworkSpec, SupervisedSpec
+from histill.distill.dataset import Dataset
+from histill.distill.evaluate import evaluate
+from histill.distill.examples import Example
+from histill.distill.history import History
+from histill.distill.nets import build_network
+from histill.distill.outputs import Outcome, describe, write_files
+from histill.distill.predict import Normalized, Predictor
+from histill.distill.workdir import RunOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def run(
+    blob: Callable[..., Any], dataset_manifest: Callable[..., Any]
+) -> tuple[RunOrder, Dataset, Outcome]:
+    """A run that ended at once, on numbered objects."""
+    network = NetworkSpec(width=4, depth=2)
+    normalization = Normalization(mean=(0.5,), std=(0.25,))
+    torch.manual_seed(0)
+    net = Normalized(build_network(network, channels=1, classes=2), normalization)
+    examples = [Example(str(i), *blob(i)) for i in range(3)]
+    order = RunOrder(
+        job="jobs/1",
+        attempt=1,
+        spec=SupervisedSpec(dataset="blobs", output_model="m", network=network),
+        dataset=dataset_manifest(label_kind=LabelKind.INSTANCE),
+    )
+    predictor = Predictor(net, network.stride, torch.device("cpu"))
+    outcome = Outcome(
+        net=net,
+        history=History([1], {"loss": [0.5]}, [[]], [(1, 0.5)]),
+        evaluation=evaluate(predictor, examples, classes=2, objects=True),
+        seconds=3.0,
+        restarts=0,
+        place="cpu",
+        facts={"weights": "of the last step"},
+    )
+    return order, Dataset(examples[:1], examples, normalization), outcome
+
+
+def test_the_result_holds_every_measure(run: tuple[RunOrder, Dataset, Outcome]) -> None:
+    """Means, each class, distance, objects and calibration, all of them finite."""
+    metrics = describe(*run).metrics
+    assert set(metrics) == {
+        "dice", "iou", "nsd2", "dice:blob", "nsd2:blob", "hd95", "pq", "ece", "temperature",
+        "loss", "training_seconds",
+    }  # fmt: skip
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["dice:blob"] == pytest.approx(metrics["dice"])
+
+
+def test_size_and_speed_are_those_of_the_written_file(
+    run: tuple[RunOrder, Dataset, Outcome], tmp_path: Path
+) -> None:
+    """The result that is handed back knows the ONNX file; card and report are beside it."""
+    result = write_files(tmp_path, *run, describe(*run))
+    assert result.metrics["model_bytes"] == (tmp_path / "model.onnx").stat().st_size
+    assert result.metrics["latency_ms"] > 0
+    report, card = ((tmp_path / name).read_text() for name in ("report.html", "card.md"))
+    assert "of the last step" in report
+    assert "as ONNX" in card

@@ -1,0 +1,43 @@
+"""Curves of one training, thinned to a few hundred points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_POINTS = 400  # kept of each curve
+
+
+@dataclass
+class History:
+    """The curves.
+
+    Attributes:
+        steps: Step number of each point, from 1.
+        terms: Values at each point by name: ``loss``, ``ce``, ``dice_loss``, ``kd``,
+            ``edge``, ``affinity``.
+        teacher_weights: Mean weight of each teacher over the batch, at each point.
+        validation: Step and mean Dice of each validation.
+        best_step: Step whose weights were kept, where early stopping chose them.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    terms: dict[str, list[float]] = field(default_factory=dict)
+    teacher_weights: list[list[float]] = field(default_factory=list)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    best_step: int | None = None
+
+    @staticmethod
+    def keeps(step: int, steps: int) -> bool:
+        """Whether a step is one of the points."""
+        return step % max(1, steps // _POINTS) == 0 or step == steps
+
+    def add(self, step: int, values: Mapping[str, float], weights: list[float]) -> None:
+        """Adds a point."""
+        self.steps.append(step)
+        self.teacher_weights.append(weights)
+        for name, value in values.items():
+            self.terms.setdefault(name, []).append(value)

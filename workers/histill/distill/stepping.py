@@ -1,0 +1,106 @@
+"""One optimiser step: AdamW under a one-cycle schedule, in any precision, over any processes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from histill.core.errors import WorkFailedError
+from histill.distill.reasons import DIVERGED
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from histill.core.specs import TrainingSpec
+    from histill.distill.devices import Place
+    from histill.distill.objective import Objective, TensorBatch
+
+_CLIP = 5.0  # of the gradient's norm
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Trainer:
+    """One network, its optimiser, and what a step consists of.
+
+    Args:
+        net: A ``Normalized`` network on the place's device.
+        objective: The loss.
+        training: The spec's numbers.
+        place: This process.
+    """
+
+    def __init__(
+        self, net: nn.Module, objective: Objective, *, training: TrainingSpec, place: Place
+    ) -> None:
+        self._training, self._place, self._objective = training, place, objective
+        self._layout = torch.channels_last if training.channels_last else torch.contiguous_format
+        self.net = net.to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._trained = place.distributed(net)
+        self._dtype = _DTYPES[training.precision]
+        self._scaler = torch.amp.GradScaler(
+            place.device.type, enabled=training.precision == "float16"
+        )
+        self._optimizer = torch.optim.AdamW(
+            net.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, max_lr=training.learning_rate, total_steps=training.steps + 1
+        )
+        self._average = None
+        if training.ema_decay:
+            self._average = AveragedModel(
+                net, multi_avg_fn=get_ema_multi_avg_fn(training.ema_decay), use_buffers=True
+            )
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is validated and kept: the average, if there is one."""
+        return self.net if self._average is None else self._average.module
+
+    def step(self, batches: list[TensorBatch], *, number: int) -> tuple[Tensor, dict[str, float]]:
+        """One optimiser step over the mean loss of some batches.
+
+        Args:
+            batches: One, or several whose gradients are averaged.
+            number: Of the step, from 1.
+
+        Returns:
+            Logits of the last batch; the terms, mean over batches.
+
+        Raises:
+            WorkFailedError: DIVERGED; loss or gradient is not finite.
+        """
+        self.net.train()
+        sums: dict[str, float] = {}
+        progress = (number - 1) / self._training.steps
+        self._optimizer.zero_grad(set_to_none=True)
+        for batch in batches:
+            with torch.autocast(
+                self._place.device.type,
+                dtype=self._dtype,
+                enabled=self._dtype is not torch.float32,
+            ):
+                logits = self._trained(batch.image.contiguous(memory_format=self._layout))
+            terms = self._objective(logits, batch, progress=progress, total=self._place.total)
+            torch.autograd.backward(self._scaler.scale(terms["loss"] / len(batches)))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(batches)
+        self._scaler.unscale_(self._optimizer)
+        norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), _CLIP))
+        # With loss scaling an overflow is met by a smaller scale and a skipped step.
+        if not (math.isfinite(sums["loss"]) and (math.isfinite(norm) or self._scaler.is_enabled())):
+            raise WorkFailedError(
+                f"the loss is {sums['loss']} and the gradient's norm {norm} at step {number}",
+                reason=DIVERGED,
+                hint="Lower training.learning_rate, or the boundary's beta.",
+            )
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._schedule.step()
+        if self._average is not None:
+            self._average.update_parameters(self.net)
+        return logits.detach(), sums

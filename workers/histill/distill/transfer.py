@@ -1,0 +1,90 @@
+"""Carries what teachers scored on labelled images over to images that look alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from histill.core.manifests import Normalization
+
+    Floats = npt.NDArray[np.float32]
+
+_PERCENTILES = (5, 50, 95)
+_WIDTH = 1.5  # of the kernel, in distances to the nearest labelled image
+_TINY = 1e-6  # between images that are all alike
+_SAMPLE = 512  # images on which distances are gauged
+_REACH = 3.0  # typical distances between neighbours, beyond which nothing is carried over
+_OWN_KIND = 1.0  # standard deviations between means that are no sign of another kind
+
+
+def look(image: npt.NDArray[np.uint8]) -> Floats:
+    """What an image looks like, float32 [6 x channels].
+
+    Mean, standard deviation, percentiles and mean gradient of each channel, in [0, 1].
+    """
+    pixels = image.astype(np.float32) / 255
+    # An image of one row or column has no gradient that way.
+    padded = np.pad(pixels, ((0, 1), (0, 1), (0, 0)), mode="edge")
+    steps = [np.abs(np.diff(padded, axis=axis)).mean(axis=(0, 1)) for axis in (0, 1)]
+    rows = [
+        pixels.mean(axis=(0, 1)),
+        pixels.std(axis=(0, 1)),
+        *np.percentile(pixels, _PERCENTILES, axis=(0, 1)),
+        np.mean(steps, axis=0),
+    ]
+    return np.concatenate(rows).astype(np.float32)
+
+
+def familiarity(image: npt.NDArray[np.uint8], normalization: Normalization) -> float:
+    """Whether an image is like those a teacher was trained on, in (0, 1].
+
+    1 while its channel means lie within one standard deviation of the teacher's, then
+    falling as a Gaussian. A teacher that scales each image by itself gets 1.
+    """
+    if normalization.scaling != "constant":
+        return 1.0
+    mean = image.mean(axis=(0, 1)) / 255
+    apart = np.abs(mean - np.array(normalization.mean)) / np.array(normalization.std)
+    return float(np.exp(-0.5 * max(0.0, float(apart.mean()) - _OWN_KIND) ** 2))
+
+
+class Neighbours:
+    """For each image without labels, how much each labelled one tells about it.
+
+    Args:
+        looks: Of all images, float32 [N, D], all in the same unit; they set the scale.
+        labeled: Index of each labelled image, at least one.
+    """
+
+    def __init__(self, looks: Floats, labeled: Sequence[int]) -> None:
+        self._looks = looks
+        self._labeled = list(labeled)
+        sample = self._looks[:: max(1, len(looks) // _SAMPLE)]
+        apart = cdist(sample, sample)
+        np.fill_diagonal(apart, np.inf)
+        nearest = apart.min(axis=1)
+        self._typical = float(np.median(nearest)) if len(sample) > 1 else 1.0
+
+    def weights(self, index: int) -> tuple[Floats, float]:
+        """Weights of the labelled images for one image, and how far to trust them.
+
+        A Gaussian one and a half times as wide as the distance to the nearest labelled
+        image, or as typical between neighbours; trust falls once the nearest is several
+        times as far as that.
+
+        Returns:
+            float32 [L], summing to one; trust in [0, 1].
+        """
+        apart = cdist(self._looks[index][None], self._looks[self._labeled])[0]
+        nearest = float(apart.min())
+        width = _WIDTH * max(nearest, self._typical, _TINY)
+        kernel = np.exp(-0.5 * (apart / width) ** 2)
+        beyond = max(0.0, nearest / max(_REACH * self._typical, _TINY) - 1)
+        return (kernel / kernel.sum()).astype(np.float32), float(np.exp(-0.5 * beyond**2))
