@@ -7,10 +7,13 @@ TORCH_INDEX ?=
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test unit lint types protos check lock clean
+# A benchmark's own arguments: make bench-multi-teacher BENCH_ARGS='--seeds 2'
+BENCH_ARGS ?=
+
+.PHONY: help demo up test unit bench-multi-teacher lint types protos check lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 $(VENV)/.run: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -37,6 +40,9 @@ test: $(VENV)/.dev ## every test that this machine can run
 
 unit: $(VENV)/.dev ## the fast tests
 	@$(BIN)/pytest tests/unit
+
+bench-multi-teacher: $(VENV)/.dev ## distillation against its alternatives, most of an hour
+	@$(BIN)/python tests/benchmarks/multi_teacher.py $(BENCH_ARGS)
 
 lint: $(VENV)/.dev ## style and import rules
 	@$(BIN)/ruff check .

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from histill.core.specs import (
     BoundaryWeighting,
@@ -18,12 +19,17 @@ STUDENT = NetworkSpec(architecture="unet", width=8, depth=4)  # 41,409 parameter
 TEACHER = NetworkSpec(architecture="basic_unet", width=16, depth=4)  # 483,475
 WEAK = NetworkSpec(architecture="unet", width=16, depth=4)
 STEPS, LEARNING_RATE = 400, 8e-3
+TEACHER_RATE = 5e-3
 TEACHER_STEPS, WEAK_STEPS = 450, 150
 LABELED = 8  # training images of each domain whose labels the students see
 
+
+def _grain(grain: str) -> TeacherWeighting:
+    return TeacherWeighting.model_validate({"grain": grain})
+
+
 _NONE = BoundaryWeighting(mode="none")
-_UNIFORM = TeacherWeighting(grain="uniform")
-_PUBLISHED = {"overlap_weight": 0.0}
+_UNIFORM = _grain("uniform")
 
 
 @dataclass(frozen=True)
@@ -31,34 +37,41 @@ class Arm:
     """One way of training.
 
     Attributes:
-        teachers: Indices of the teachers; none trains from labels alone.
+        teachers: ``none`` trains from labels alone; ``all``; ``best`` takes the single
+            teacher that is best over both domains; ``oracle`` each domain's best.
         changes: Fields of the spec that differ from histill's defaults.
-        ablation: Whether it only tells one switch's own effect.
     """
 
-    teachers: tuple[int, ...] | str = ()
+    teachers: Literal["none", "all", "best", "oracle"]
     changes: dict[str, Any] = field(default_factory=dict)
-    ablation: bool = False
 
 
-# The peer with the weights of its paper and its temperature; its feature term needs the
-# teachers' features and is left out.
-ARMS: dict[str, Arm] = {
-    "labels_only": Arm((), {"boundary": _NONE}),
-    "labels_boundary": Arm(()),
+# The peer has the weights of its paper; its feature term needs the teachers' features and
+# is left out. All else is as in the other arms, so that weights are what is compared.
+ARMS = {
+    "labels_only": Arm("none", {"boundary": _NONE}),
+    "labels_boundary": Arm("none"),
     "best_single": Arm("best", {"boundary": _NONE}),
     "uniform": Arm("all", {"boundary": _NONE, "teacher_weighting": _UNIFORM}),
     "boundary": Arm("all", {"teacher_weighting": _UNIFORM}),
     "weighting": Arm("all", {"boundary": _NONE}),
     "differential": Arm("all"),
-    "ca_mkd": Arm(
-        "all", {"boundary": _NONE, "teacher_weighting": TeacherWeighting(grain="ca_mkd")}
-    ),
+    "ca_mkd": Arm("all", {"boundary": _NONE, "teacher_weighting": _grain("ca_mkd")}),
     "oracle": Arm("oracle"),
 }
-SWITCHES: dict[str, Arm] = {
-    "without_overlap": Arm("all", {"overlap_weight": 0.0}, ablation=True),
+# Differential with one switch turned.
+SWITCHES = {
+    "overlap_off": Arm("all", {"overlap_weight": 0.0}),
+    "temperature_2": Arm("all", {"temperature": 2.0}),
+    "class_grain": Arm("all", {"teacher_weighting": _grain("class")}),
+    "region_grain": Arm("all", {"teacher_weighting": _grain("region")}),
+    "pixel_grain": Arm("all", {"teacher_weighting": _grain("pixel")}),
+    "transfer_off": Arm("all", {"teacher_weighting": TeacherWeighting(unlabeled="estimate")}),
+    "fuzzy_1": Arm("all", {"boundary": BoundaryWeighting(fuzzy=1.0)}),
+    "edge_0.3": Arm("all", {"edge_weight": 0.3}),
+    "affinity_3": Arm("all", {"affinity_weight": 3.0}),
 }
+SWITCH_SEEDS = 2  # each switch is one pair of runs beside the five of the arms
 
 
 def teacher_spec(name: str, network: NetworkSpec, steps: int) -> SupervisedSpec:
@@ -67,7 +80,7 @@ def teacher_spec(name: str, network: NetworkSpec, steps: int) -> SupervisedSpec:
         dataset="nuclei",
         output_model=name,
         network=network,
-        training=TrainingSpec(steps=steps, validations=0),
+        training=TrainingSpec(steps=steps, learning_rate=TEACHER_RATE, validations=0),
     )
 
 
@@ -77,7 +90,7 @@ def student_spec(
     """An arm's training from one seed."""
     shared: dict[str, Any] = {
         "dataset": "nuclei",
-        "output_model": name.replace("_", "-"),
+        "output_model": re.sub(r"[._]", "-", name),
         "training": TrainingSpec(
             steps=STEPS, learning_rate=LEARNING_RATE, seed=seed, validations=0
         ),

@@ -14,13 +14,14 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import speed
 import torch
 from arms import (
@@ -28,6 +29,7 @@ from arms import (
     LABELED,
     STEPS,
     STUDENT,
+    SWITCH_SEEDS,
     SWITCHES,
     TEACHER,
     TEACHER_STEPS,
@@ -53,7 +55,7 @@ from histill.distill.teachers import judged_images
 from histill.distill.workdir import Workdir
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from trainings import Trained
 
@@ -87,13 +89,16 @@ def train_teachers(bench: Bench) -> list[Trained]:
         ("fluo-only", ("fluo",), TEACHER, TEACHER_STEPS),
         ("generalist", DOMAINS, WEAK, WEAK_STEPS),
     ]
-    datasets = [write_dataset(bench.data(name), domains) for name, domains, _, _ in plans]
     return at_once(
         [
-            lambda n=name, d=dataset, w=network, s=steps: train(
-                bench.root / n, teacher_spec(n, w, s), d, shards=bench.data(n)
+            partial(
+                train,
+                bench.root / name,
+                teacher_spec(name, network, steps),
+                write_dataset(bench.data(name), domains),
+                shards=bench.data(name),
             )
-            for (name, _, network, steps), dataset in zip(plans, datasets, strict=True)
+            for name, domains, network, steps in plans
         ],
         processes=_PROCESSES,
     )
@@ -102,34 +107,52 @@ def train_teachers(bench: Bench) -> list[Trained]:
 def students(
     bench: Bench, teachers: list[Trained], seeds: Sequence[int], names: Sequence[str]
 ) -> dict[str, list[Trained]]:
-    """Each arm's student from each seed; arms take turns, so that a stop leaves whole seeds."""
+    """Each arm's student from each seed."""
     arms = {name: arm for name, arm in (ARMS | SWITCHES).items() if name in names}
-    chosen = {
+    chosen: dict[str, list[Trained]] = {
+        "none": [],
         "all": teachers,
         "best": [max(teachers, key=lambda t: t.manifest.metrics["shared_dice"])],
         "oracle": [oracle(bench.root / "oracle", bright=teachers[0], dark=teachers[1])],
     }
-    work, order = [], []
-    for seed in seeds:
-        keys = labeled_keys(LABELED, seed=seed)
-        shards = bench.data(f"labels-{seed}")
-        dataset = write_dataset(shards, DOMAINS, labeled=keys)
-        for name, arm in arms.items():
-            guides = chosen[arm.teachers] if isinstance(arm.teachers, str) else []
-            spec = student_spec(name, arm, tuple(t.manifest.name for t in guides), seed)
-            order.append(name)
-            work.append(
-                lambda n=name, s=seed, p=spec, d=dataset, h=shards, g=guides: _announced(
-                    train(bench.root / f"{n}-{s}", p, d, shards=h, teachers=g, cache=bench.cache)
-                )
+    datasets = {
+        seed: write_dataset(
+            bench.data(f"labels-{seed}"), DOMAINS, labeled=labeled_keys(LABELED, seed=seed)
+        )
+        for seed in seeds
+    }
+    order, work = _runs(list(arms), seeds), []
+    for name, seed in order:
+        guides = chosen[arms[name].teachers]
+        work.append(
+            partial(
+                _announced,
+                partial(
+                    train,
+                    bench.root / f"{name}-{seed}",
+                    student_spec(name, arms[name], tuple(t.manifest.name for t in guides), seed),
+                    datasets[seed],
+                    shards=bench.data(f"labels-{seed}"),
+                    teachers=guides,
+                    cache=bench.cache,
+                ),
             )
+        )
     done: dict[str, list[Trained]] = {name: [] for name in arms}
-    for name, student in zip(order, at_once(work, processes=_PROCESSES), strict=True):
+    for (name, _), student in zip(order, at_once(work, processes=_PROCESSES), strict=True):
         done[name].append(student)
     return done
 
 
-def _announced(student: Trained) -> Trained:
+def _runs(names: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """Name and seed of each run: whole seeds of all arms first, switches last."""
+    arms = [(name, seed) for seed in seeds for name in names if name in ARMS]
+    few = list(seeds)[:SWITCH_SEEDS]
+    return arms + [(name, seed) for seed in few for name in names if name in SWITCHES]
+
+
+def _announced(work: Callable[[], Trained]) -> Trained:
+    student = work()
     dice = student.result.metrics["dice"]
     console.print(f"  {student.folder.parent.name}: Dice {dice:.3f}, {student.seconds:.0f} s")
     return student
@@ -141,17 +164,15 @@ def summarized(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
     for domain in (*DOMAINS, "mean"):
         summary[domain] = {}
         for name in MEASURES:
-            values = [
-                np.mean([run[d][name] for d in DOMAINS]) if domain == "mean" else run[domain][name]
-                for run in runs
-            ]
+            domains = DOMAINS if domain == "mean" else (domain,)
+            values = [statistics.fmean(run[d][name] for d in domains) for run in runs]
             half = 0.0
             if len(values) > 1:
-                spread = float(np.std(values, ddof=1)) / len(values) ** 0.5
+                spread = statistics.stdev(values) / len(values) ** 0.5
                 half = float(stats.t.ppf(0.975, len(values) - 1)) * spread
-            mean = float(np.mean(values))
+            mean = statistics.fmean(values)
             summary[domain] |= {name: mean, f"{name}_ci95": [mean - half, mean + half]}
-            summary[domain][f"{name}_seeds"] = [float(value) for value in values]
+            summary[domain][f"{name}_seeds"] = values
     return summary
 
 
@@ -162,7 +183,7 @@ def measured(model: Trained) -> dict[str, dict[str, float]]:
 
 def with_shared_dice(teacher: Trained, scores: dict[str, dict[str, float]]) -> Trained:
     """A teacher that remembers how it does over both domains, by which the best is chosen."""
-    shared = float(np.mean([scores[domain]["dice"] for domain in DOMAINS]))
+    shared = statistics.fmean(scores[domain]["dice"] for domain in DOMAINS)
     metrics = teacher.manifest.metrics | {"shared_dice": shared}
     manifest = teacher.manifest.model_copy(update={"metrics": metrics})
     return type(teacher)(teacher.folder, manifest, teacher.result, teacher.seconds)
@@ -200,7 +221,9 @@ def speeds(bench: Bench, teachers: list[Trained], student: Trained) -> dict[str,
 
 def gap_closed(arms: dict[str, Any]) -> float:
     """(differential - labels_only) / (oracle - labels_only) on mean PQ."""
-    pq = {name: arms[name]["mean"]["pq"] for name in ("differential", "labels_only", "oracle")}
+    pq: dict[str, float] = {
+        name: arms[name]["mean"]["pq"] for name in ("differential", "labels_only", "oracle")
+    }
     return (pq["differential"] - pq["labels_only"]) / (pq["oracle"] - pq["labels_only"])
 
 
@@ -255,6 +278,7 @@ def main() -> None:
         report["student_parameters"] = student.manifest.parameters
     report["circumstances"] = {
         "seeds": given.seeds,
+        "seeds_of_switches": min(SWITCH_SEEDS, given.seeds),
         "steps": STEPS,
         "labeled_images_a_domain": LABELED,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from nuclei import CLASSES, EPOCH
@@ -16,8 +16,6 @@ from histill.distill.programs import load_teacher
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
-
 _BRIGHT = 0.35  # H&E tiles are bright, fluorescence is dark: no tile is near it
 _SIDE = 256
 
@@ -28,12 +26,14 @@ class ByDomain(nn.Module):
     def __init__(self, bright: nn.Module, dark: nn.Module) -> None:
         super().__init__()
         self.bright, self.dark = bright, dark
+        self.limit = _BRIGHT
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits from one float image [1, C, H, W] in [0, 1]."""
-        if bool(image.mean() > _BRIGHT):
-            return cast("Tensor", self.bright(image * 255.0))
-        return cast("Tensor", self.dark(image * 255.0))
+        logits: torch.Tensor = self.dark(image * 255.0)
+        if bool(image.mean() > self.limit):
+            logits = self.bright(image * 255.0)
+        return logits
 
 
 def oracle(folder: Path, *, bright: Trained, dark: Trained) -> Trained:
@@ -41,13 +41,13 @@ def oracle(folder: Path, *, bright: Trained, dark: Trained) -> Trained:
     folder.mkdir(parents=True, exist_ok=True)
     example = torch.zeros(1, 3, _SIDE, _SIDE)
     traced = [
-        torch.jit.trace(
+        torch.jit.trace(  # type: ignore[no-untyped-call]
             load_teacher(each.folder, each.manifest, torch.device("cpu")).net.eval(), example
         )
         for each in (bright, dark)
     ]
     program = torch.jit.script(ByDomain(*traced).eval())
-    program.save(str(folder / TORCHSCRIPT))
+    program.save(str(folder / TORCHSCRIPT))  # type: ignore[no-untyped-call]
     manifest = ModelManifest(
         name="oracle",
         version=1,

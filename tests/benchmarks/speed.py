@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,9 +116,9 @@ def throughput_ratio(
     return tuple(_STEPS * training.batch_size / each for each in seconds)  # type: ignore[return-value]
 
 
-def inference_milliseconds(models: Sequence[Model], image: np.ndarray) -> list[float]:  # type: ignore[type-arg]
+def inference_milliseconds(models: Sequence[Model], image: np.ndarray) -> list[float]:
     """Median milliseconds of each model on an image, one thread, taken in turns."""
-    return [1000 * each for each in in_turns([lambda m=m: m.mask(image) for m in models])]
+    return [1000 * each for each in in_turns([partial(model.mask, image) for model in models])]
 
 
 def _training() -> TrainingSpec:
