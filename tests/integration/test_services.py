@@ -37,6 +37,7 @@ from histill.rpc.channel import sync_channel
 from histill.rpc.statuses import from_rpc_error
 from pictures import write_dataset
 from services import client_of, service, settings_of
+from torchscripts import Plain, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,6 +201,39 @@ def test_an_upload_over_the_limit_is_refused_before_it_is_sent(
     save_file({"w": np.zeros(1_000_000, np.float32)}, path)
     with pytest.raises(ResourceExhaustedError, match="HISTILL_UPLOAD__MAX_BYTES"):
         client.models.push(header("large"), [path])
+
+
+def test_a_program_is_pushed_and_found(client: Client, tmp_path: Path) -> None:
+    """A TorchScript teacher is registered by what its header says, and never loaded."""
+    path = write(Plain(channels=3, outputs=1), tmp_path) / "model.ts"
+    fields = {"activation": "sigmoid", "multiple_of": 8, "classes": ["background", "object"]}
+    model = client.models.push(header("program", **fields), [path])
+    assert (model.architecture, list(model.classes)) == ("torchscript", fields["classes"])
+    _, files = client.models.download("program", tmp_path / "down")
+    assert files[0].read_bytes() == path.read_bytes()
+    with pytest.raises(InvalidArgumentError, match=r"header\.activation"):
+        client.models.push(header("program", activation="relu"), [path])
+    with pytest.raises(InvalidArgumentError, match=r"header\.network_json"):
+        client.models.push(header("program", network_json="{}"), [path])
+
+
+def test_teachers_of_other_classes_need_a_map(client: Client, discs: str, weights: Path) -> None:
+    """Without one the field is named and says what to do; with one the job is accepted."""
+    del discs
+    client.models.push(header("cells", classes=["ground", "cell"]), [weights])
+    spec = {"dataset": "discs", "output_model": "m", "teachers": ["cells"]}
+    refused = r"teachers\[0\]: cells@1: no class of the teacher \(ground, cell\)"
+    with pytest.raises(InvalidArgumentError, match=refused):
+        client.jobs.submit({"multi_teacher": spec})
+    maps = {"cells": {"classes": {"cell": "object"}}}
+    job = client.jobs.submit({"multi_teacher": spec | {"class_maps": maps}})
+    assert client.jobs.get(job.name).multi_teacher.class_maps["cells"].classes == {"cell": "object"}
+    client.jobs.cancel(job.name)
+    wrong = {"cells": {"classes": {"cell": "objects"}}}
+    with pytest.raises(InvalidArgumentError, match="class_maps names objects"):
+        client.jobs.submit({"multi_teacher": spec | {"class_maps": wrong}})
+    with pytest.raises(InvalidArgumentError, match="class_maps names other, which is no teacher"):
+        client.jobs.submit({"multi_teacher": spec | {"class_maps": {"other": maps["cells"]}}})
 
 
 def test_jobs_are_listed_in_pages_and_by_state(client: Client, discs: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from histill.core import catalog, messages
 from histill.core.catalog import DATASETS, MODELS
+from histill.core.class_maps import class_index
 from histill.core.errors import FieldViolation, InvalidArgumentError, NotFoundError
 from histill.core.jobs import Job
 from histill.core.names import new_job_id
@@ -74,9 +75,9 @@ def _check_references(spec: JobSpec, path: str, objects: ObjectStore) -> None:
     if isinstance(spec, MultiTeacherSpec):
         found = [
             violation
-            for index, reference in enumerate(spec.teachers)
+            for index in range(len(spec.teachers))
             for violation in _teacher_misfits(
-                reference, f"{path}.teachers[{index}]", dataset, objects
+                spec, index, f"{path}.teachers[{index}]", dataset, objects
             )
         ]
         if found:
@@ -84,16 +85,19 @@ def _check_references(spec: JobSpec, path: str, objects: ObjectStore) -> None:
 
 
 def _teacher_misfits(
-    reference: str, path: str, dataset: DatasetManifest, objects: ObjectStore
+    spec: MultiTeacherSpec, index: int, path: str, dataset: DatasetManifest, objects: ObjectStore
 ) -> Iterator[FieldViolation]:
+    reference = spec.teachers[index]
     teacher = _named(path, lambda: catalog.find(objects, MODELS, reference))
-    for what, theirs, ours in (
-        ("channels", teacher.channels, dataset.channels),
-        ("classes", teacher.classes, dataset.classes),
-    ):
-        if theirs != ours:
-            words = f"has the {what} {theirs}; the dataset {dataset.reference} has {ours}"
-            yield FieldViolation(path, words)
+    if teacher.channels != dataset.channels:
+        words = f"takes {teacher.channels} channels; {dataset.reference} has {dataset.channels}"
+        yield FieldViolation(path, words)
+    mapped = spec.class_maps.get(reference)
+    try:
+        class_index(teacher.classes, dataset.classes, mapped.classes if mapped else None)
+    except InvalidArgumentError as exc:
+        words = "; ".join(violation.description for violation in exc.violations)
+        yield FieldViolation(path, f"{teacher.reference}: {words}")
 
 
 def _named(path: str, find: Callable[[], T]) -> T:

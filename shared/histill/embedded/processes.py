@@ -75,6 +75,7 @@ def process_plans(ports: Ports, keys: Secrets, *, workers: int, scratch: Path) -
         "HISTILL_WORKER__METRICS_HOST": HOST,
         "HISTILL_WORKER__METRICS_PORT": str(ports.worker_metrics),
         "HISTILL_WORKER__SCRATCH": str(scratch),
+        "HISTILL_WORKER__TEACHER_CACHE": str(scratch.parent / "teacher-cache"),
     }
     return [
         service("registry", ports.registry, ports.registry_metrics),

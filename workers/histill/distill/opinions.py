@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from histill.core.class_maps import class_index
+from histill.core.errors import InvalidArgumentError
 from histill.distill.reasons import teacher_mismatch
 
 if TYPE_CHECKING:
@@ -56,38 +58,23 @@ def dictionary(
     Args:
         teacher: Its classes; the first is its background.
         classes: The dataset's.
-        mapped: From the teacher's class names to the dataset's; ``None`` takes equal
-            names as equal. Classes of the teacher that are left out are background.
+        mapped: From the teacher's names to the dataset's, or ``None``; see
+            ``class_index``.
 
     Raises:
         WorkFailedError: TEACHER_MISMATCH; the map names a class that is not there, or
             the teacher knows no foreground class of the dataset.
     """
-    if mapped is None:
-        mapped = {name: name for name in teacher.classes if name in classes}
-    for side, names, there in (
-        ("teacher's", mapped, teacher.classes),
-        ("dataset's", mapped.values(), classes),
-    ):
-        if unknown := [name for name in names if name not in there]:
-            raise teacher_mismatch(
-                f"class_maps of {teacher.reference} names {', '.join(unknown)}; the {side} "
-                f"classes are {', '.join(there)}",
-                hint="Write the teacher's class on the left and the dataset's on the right.",
-            )
-    index = [0] * len(teacher.classes)
-    known = np.zeros(len(classes), dtype=bool)
-    known[0] = True
-    for own, theirs in mapped.items():
-        index[teacher.classes.index(own)] = classes.index(theirs)
-        known[classes.index(theirs)] = True
-    if known.sum() == 1:
+    try:
+        index = class_index(teacher.classes, classes, mapped)
+    except InvalidArgumentError as exc:
         raise teacher_mismatch(
-            f"teacher {teacher.reference} knows {', '.join(teacher.classes)}, none of which is a "
-            f"foreground class of the dataset ({', '.join(classes[1:])})",
-            hint="Say in class_maps which class of the dataset each class of the teacher is.",
-        )
-    return Dictionary(tuple(index), known)
+            f"teacher {teacher.reference}: {exc.violations[0].description}",
+            hint="Write the teacher's class on the left and the dataset's on the right.",
+        ) from exc
+    known = np.isin(np.arange(len(classes)), index)
+    known[0] = True
+    return Dictionary(index, known)
 
 
 def completed(probabilities: Floats, known: npt.NDArray[np.bool_]) -> Floats:
