@@ -226,7 +226,8 @@ def test_a_student_is_the_same_with_a_cache_without_and_from_it(
 ) -> None:
     """Three runs end with the same weights bit for bit; the third asks no teacher."""
     cache = tmp_path / "cache"
-    students, kept = [], {}
+    students: list[bytes] = []
+    kept: dict[Path, int] = {}
     for name, folder in (("without", None), ("filling", cache), ("reading", cache)):
         workdir = _order(tmp_path / name, teachers=(teacher[0],), steps=5, cache=folder)
         assert _run(workdir).returncode == 0

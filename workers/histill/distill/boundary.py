@@ -33,7 +33,7 @@ def boundary_distance(
     edge = differs_from_neighbour(target)
     if not edge.any():
         return np.full(target.shape, np.inf)
-    return np.asarray(distance_transform_edt(~edge) * spacing, dtype=np.float64)
+    return np.asarray(distance_transform_edt(~edge), dtype=np.float64) * spacing
 
 
 def boundary_weight(

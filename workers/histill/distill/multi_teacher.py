@@ -203,7 +203,8 @@ def _expected(estimate: Floats, evidence: Evidence | None) -> Floats:
     if evidence is None:
         return estimate
     fallback = estimate + evidence.shift
-    return evidence.trust * evidence.table + (1 - evidence.trust) * fallback
+    expected = evidence.trust * evidence.table + (1 - evidence.trust) * fallback
+    return np.asarray(expected, dtype=np.float32)
 
 
 def _by_pixel(

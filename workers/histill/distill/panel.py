@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -120,12 +120,12 @@ class Panel:
         return half.astype(np.float32)
 
 
-def turned(plane: npt.NDArray[np.generic], view: int) -> npt.NDArray[np.generic]:
+def turned(plane: npt.NDArray[Any], view: int) -> npt.NDArray[Any]:
     """A plane [H, W, ...] in one of the eight views of a square; view 0 is as it is."""
     return np.rot90(plane[:, ::-1] if view >= _QUARTERS else plane, view % _QUARTERS)
 
 
-def turned_back(plane: npt.NDArray[np.generic], view: int) -> npt.NDArray[np.generic]:
+def turned_back(plane: npt.NDArray[Any], view: int) -> npt.NDArray[Any]:
     """The inverse of ``turned``."""
     straight = np.rot90(plane, -(view % _QUARTERS))
     return straight[:, ::-1] if view >= _QUARTERS else straight

@@ -161,7 +161,7 @@ def _mean(table: Floats, *, axis: int | tuple[int, ...]) -> Floats:
 
 def smoothed(planes: Floats) -> Floats:
     """Mean over 5 x 5 pixels of planes [K, H, W]."""
-    size = (1, _PIXEL_WINDOW, _PIXEL_WINDOW)
+    size: Any = (1, _PIXEL_WINDOW, _PIXEL_WINDOW)
     return np.asarray(uniform_filter(planes, size=size, mode="reflect"), dtype=np.float32)
 
 

@@ -75,26 +75,20 @@ class Trainer:
             WorkFailedError: DIVERGED; loss or gradient is not finite.
         """
         self.net.train()
-        sums: dict[str, float] = {}
-        progress = (number - 1) / self._training.steps
         self._optimizer.zero_grad(set_to_none=True)
-        for batch in batches:
-            with torch.autocast(
-                self._place.device.type,
-                dtype=self._dtype,
-                enabled=self._dtype is not torch.float32,
-            ):
-                logits = self._trained(batch.image.contiguous(memory_format=self._layout))
-            terms = self._objective(logits, batch, progress=progress, total=self._place.total)
-            torch.autograd.backward(self._scaler.scale(terms["loss"] / len(batches)))
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(batches)
+        progress = (number - 1) / self._training.steps
+        outputs, terms = zip(
+            *(self._backward(batch, progress, of=len(batches)) for batch in batches), strict=True
+        )
+        means = {name: sum(each[name] for each in terms) / len(terms) for name in terms[0]}
         self._scaler.unscale_(self._optimizer)
         norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), _CLIP))
         # With loss scaling an overflow is met by a smaller scale and a skipped step.
-        if not (math.isfinite(sums["loss"]) and (math.isfinite(norm) or self._scaler.is_enabled())):
+        if not (
+            math.isfinite(means["loss"]) and (math.isfinite(norm) or self._scaler.is_enabled())
+        ):
             raise WorkFailedError(
-                f"the loss is {sums['loss']} and the gradient's norm {norm} at step {number}",
+                f"the loss is {means['loss']} and the gradient's norm {norm} at step {number}",
                 reason=DIVERGED,
                 hint="Lower training.learning_rate, or the boundary's beta.",
             )
@@ -103,4 +97,15 @@ class Trainer:
         self._schedule.step()
         if self._average is not None:
             self._average.update_parameters(self.net)
-        return logits.detach(), sums
+        return outputs[-1], means
+
+    def _backward(
+        self, batch: TensorBatch, progress: float, *, of: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Adds the gradient of one of some batches; its logits and terms."""
+        half = self._dtype is not torch.float32
+        with torch.autocast(self._place.device.type, dtype=self._dtype, enabled=half):
+            logits = self._trained(batch.image.contiguous(memory_format=self._layout))
+        terms = self._objective(logits, batch, progress=progress, total=self._place.total)
+        torch.autograd.backward(self._scaler.scale(terms["loss"] / of))
+        return logits.detach(), {name: float(value.detach()) for name, value in terms.items()}
