@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
-from nuclei import CLASSES, tiles
 
 from histill.distill.data import pad_to
 from histill.ml.metrics import hd95, score_image, summarize
 from histill.ml.objects import split_objects
 from histill.ml.panoptic import Panoptic, match_objects
+from nuclei import CLASSES, tiles
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from nuclei import CLASSES
 
 from histill.core.specs import MultiTeacherSpec, TrainingSpec
 from histill.distill.data import CropSampler, TrainingImage
@@ -22,14 +21,14 @@ from histill.distill.predict import Normalized
 from histill.distill.prefetch import prefetched
 from histill.distill.progress import Reporter
 from histill.distill.stepping import Trainer
+from nuclei import CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from measures import Model
-
     from histill.core.manifests import Normalization
     from histill.core.specs import NetworkSpec
+    from measures import Model
 
 _CPU = Place(torch.device("cpu"))
 _STEPS, _ROUNDS = 20, 7

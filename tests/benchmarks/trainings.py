@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nuclei import EPOCH
-
 from histill.core.catalog import file_of
 from histill.core.manifests import ONNX, TORCHSCRIPT, WEIGHTS, ModelManifest
 from histill.distill.workdir import RunOrder, RunResult, Workdir
+from nuclei import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +78,7 @@ def train(
             link.symlink_to(target)
     seconds = root / "seconds"
     if not (seconds.exists() and workdir.read_order() == order):
+        seconds.unlink(missing_ok=True)  # what a failed run leaves is nobody's result
         workdir.write_order(order)
         _run(root, threads)
     result = workdir.read_result()
@@ -118,7 +118,7 @@ def _run(root: Path, threads: int) -> None:
 
 
 def at_once(work: Sequence[Callable[[], Trained]], *, processes: int) -> list[Trained]:
-    """Runs trainings in order, some at a time; the first failure ends them all."""
+    """Runs trainings in order, some at a time; after a failure no further one starts."""
     with ThreadPoolExecutor(processes) as pool:
         waiting = [pool.submit(each) for each in work]
         try:

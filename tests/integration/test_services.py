@@ -230,10 +230,29 @@ def test_teachers_of_other_classes_need_a_map(client: Client, discs: str, weight
     assert client.jobs.get(job.name).multi_teacher.class_maps["cells"].classes == {"cell": "object"}
     client.jobs.cancel(job.name)
     wrong = {"cells": {"classes": {"cell": "objects"}}}
-    with pytest.raises(InvalidArgumentError, match="class_maps names objects"):
+    with pytest.raises(InvalidArgumentError, match=r"class_maps\.cells: cells@1: class_maps names"):
         client.jobs.submit({"multi_teacher": spec | {"class_maps": wrong}})
     with pytest.raises(InvalidArgumentError, match="class_maps names other, which is no teacher"):
         client.jobs.submit({"multi_teacher": spec | {"class_maps": {"other": maps["cells"]}}})
+
+
+def test_what_no_teacher_knows_is_refused(client: Client, weights: Path, tmp_path: Path) -> None:
+    """A class that all teachers take for background is named before anything is trained."""
+    folder = write_dataset(tmp_path / "three")
+    classes = ["background", "object", "vessel"]
+    client.datasets.push(folder, name="three", classes=classes, labels="instance")
+    client.models.push(header("two"), [weights])
+    spec = {"dataset": "three", "output_model": "m", "teachers": ["two"]}
+    with pytest.raises(InvalidArgumentError, match="none of them knows vessel"):
+        client.jobs.submit({"multi_teacher": spec})
+
+
+def test_millimetres_need_a_pixel_size(client: Client, discs: str) -> None:
+    """A boundary in mm on a dataset without a pixel size is refused at once."""
+    del discs
+    spec = {**SPEC["supervised"], "boundary": {"unit": "mm"}}
+    with pytest.raises(InvalidArgumentError, match=r"boundary\.unit: is mm"):
+        client.jobs.submit({"supervised": spec})
 
 
 def test_jobs_are_listed_in_pages_and_by_state(client: Client, discs: str) -> None:

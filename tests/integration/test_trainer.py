@@ -254,6 +254,16 @@ def test_two_processes_train_one_model(tmp_path: Path, teacher: tuple[Workdir, s
     assert sum(path.is_file() for path in cache.rglob("*")) == 8
 
 
+def test_of_two_processes_the_one_that_knows_why_is_heard(tmp_path: Path) -> None:
+    """What fails in all ranks, or in one, ends up in error.json with its reason."""
+    workdir = _order(tmp_path, members=_members(top=7))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    assert _run(workdir, *torchrun, "--nproc-per-node=2").returncode != 0
+    error = workdir.read_error()
+    assert error is not None
+    assert error.reason == "DATASET_INVALID"
+
+
 def test_wrong_usage_is_exit_code_two(tmp_path: Path) -> None:
     """A folder without an order is a usage error."""
     assert _run(Workdir(tmp_path)).returncode == 2

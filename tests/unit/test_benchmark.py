@@ -5,12 +5,12 @@ from __future__ import annotations
 import tarfile
 from typing import TYPE_CHECKING
 
-import arms
-import multi_teacher
-import nuclei
 import pytest
 from scipy import stats
 
+import arms
+import multi_teacher
+import nuclei
 from histill.core.specs import MultiTeacherSpec
 from histill.distill.nets import build_network, count_parameters
 

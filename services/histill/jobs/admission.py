@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from histill.core import catalog, messages
@@ -14,11 +15,11 @@ from histill.core.names import new_job_id
 from histill.core.specs import MultiTeacherSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from histill.api.distillation.v1 import job_pb2
     from histill.core.clock import Clock
-    from histill.core.manifests import DatasetManifest
+    from histill.core.manifests import DatasetManifest, ModelManifest
     from histill.core.ports import ObjectStore
     from histill.core.specs import JobSpec
 
@@ -72,32 +73,47 @@ def _wrong_fields(message: job_pb2.Job, request_id: str) -> Iterator[FieldViolat
 
 def _check_references(spec: JobSpec, path: str, objects: ObjectStore) -> None:
     dataset = _named(f"{path}.dataset", lambda: catalog.find(objects, DATASETS, spec.dataset))
+    found = []
+    if spec.boundary.unit == "mm" and not dataset.pixel_size_mm:
+        words = f"is mm, but {dataset.reference} has no pixel size; push it with --pixel-size-mm"
+        found.append(FieldViolation(f"{path}.boundary.unit", words))
     if isinstance(spec, MultiTeacherSpec):
-        found = [
-            violation
-            for index in range(len(spec.teachers))
-            for violation in _teacher_misfits(
-                spec, index, f"{path}.teachers[{index}]", dataset, objects
-            )
+        teachers = [
+            _named(f"{path}.teachers[{index}]", partial(catalog.find, objects, MODELS, reference))
+            for index, reference in enumerate(spec.teachers)
         ]
-        if found:
-            raise InvalidArgumentError(*found)
+        found += _misfits(spec, path, dataset, teachers)
+    if found:
+        raise InvalidArgumentError(*found)
 
 
-def _teacher_misfits(
-    spec: MultiTeacherSpec, index: int, path: str, dataset: DatasetManifest, objects: ObjectStore
+def _misfits(
+    spec: MultiTeacherSpec, path: str, dataset: DatasetManifest, teachers: Sequence[ModelManifest]
 ) -> Iterator[FieldViolation]:
-    reference = spec.teachers[index]
-    teacher = _named(path, lambda: catalog.find(objects, MODELS, reference))
-    if teacher.channels != dataset.channels:
-        words = f"takes {teacher.channels} channels; {dataset.reference} has {dataset.channels}"
-        yield FieldViolation(path, words)
-    mapped = spec.class_maps.get(reference)
-    try:
-        class_index(teacher.classes, dataset.classes, mapped.classes if mapped else None)
-    except InvalidArgumentError as exc:
-        words = "; ".join(violation.description for violation in exc.violations)
-        yield FieldViolation(path, f"{teacher.reference}: {words}")
+    known: set[int] = {0}
+    whole = True
+    for index, (reference, teacher) in enumerate(zip(spec.teachers, teachers, strict=True)):
+        own = f"{path}.teachers[{index}]"
+        if teacher.channels != dataset.channels:
+            words = f"takes {teacher.channels} channels; {dataset.reference} has {dataset.channels}"
+            yield FieldViolation(own, words)
+        mapped = spec.class_maps.get(reference)
+        try:
+            known |= {
+                *class_index(teacher.classes, dataset.classes, mapped.classes if mapped else None)
+            }
+        except InvalidArgumentError as exc:
+            whole = False
+            where = f"{path}.class_maps.{reference}" if mapped else own
+            words = "; ".join(violation.description for violation in exc.violations)
+            yield FieldViolation(where, f"{teacher.reference}: {words}")
+    unknown = [name for index, name in enumerate(dataset.classes) if index not in known]
+    if whole and unknown:
+        words = (
+            f"none of them knows {', '.join(unknown)}, which the student would then unlearn; add a "
+            "teacher that does, or a dataset without"
+        )
+        yield FieldViolation(f"{path}.teachers", words)
 
 
 def _named(path: str, find: Callable[[], T]) -> T:

@@ -17,9 +17,9 @@ from histill.core.errors import InvalidArgumentError, NotFoundError
 from histill.core.headers import model_manifest
 from histill.core.manifests import TORCHSCRIPT, WEIGHTS
 from histill.core.names import Reference, check_alias, check_name, parse_reference
+from histill.core.torchscript import check_program
 from histill.registry import headers
 from histill.registry.paging import page
-from histill.registry.programs import check_program
 from histill.registry.receiving import announced_files, receive
 from histill.registry.shards import check_shards
 from histill.registry.weights import count_parameters

@@ -33,7 +33,8 @@ def class_index(
         if unknown := [name for name in names if name not in there]:
             raise InvalidArgumentError.of(
                 "class_maps",
-                f"class_maps names {', '.join(unknown)}; the {whose}'s classes are {', '.join(there)}",
+                f"class_maps names {', '.join(unknown)}; the {whose}'s classes are "
+                f"{', '.join(there)}",
             )
     index = tuple(dataset.index(mapped[name]) if name in mapped else 0 for name in teacher)
     if not any(index):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from histill.api.registry.v1 import registry_service_pb2 as pb
 
+_METRIC_RANGES = {"temperature": (0.05, 20.0), "dice": (0.0, 1.0)}
 MODEL_FILES = frozenset({WEIGHTS, TORCHSCRIPT, ONNX, "model.int8.onnx", CARD})
 
 
@@ -98,6 +99,14 @@ def _wrong_numbers(header: pb.ModelHeader) -> Iterator[FieldViolation]:
     ):  # fmt: skip
         if not all(map(math.isfinite, numbers)):
             yield FieldViolation(f"header.{name}", "must hold finite numbers")
+    for name, value in header.metrics.items():
+        # The distiller divides logits by the first and ranks teachers by the second.
+        low, high = _METRIC_RANGES.get(name.partition(":")[0], (-math.inf, math.inf))
+        if not low <= value <= high:
+            words = f"must be from {low:g} to {high:g}; it is {value:g}"
+            yield FieldViolation(f"header.metrics.{name}", words)
+    if len(set(header.classes)) != len(header.classes):
+        yield FieldViolation("header.classes", "must have different names")
 
 
 def _wrong_form(header: pb.ModelHeader, *, program: bool) -> Iterator[FieldViolation]:

@@ -98,7 +98,9 @@ def violations(exc: ValidationError, prefix: str) -> list[FieldViolation]:
         words = error["msg"][0].lower() + error["msg"][1:]
         if error["type"] == "string_pattern_mismatch":
             words = "should be a name like nuclei, nuclei@3 or nuclei@production (a-z, 0-9 and -)"
-        if error["type"] != "missing":
+        if error["type"] == "value_error":  # of several fields together, which it names
+            words = words.removeprefix("value error, ")
+        elif error["type"] != "missing":
             words += f"; it is {error['input']!r}"
         found.append(FieldViolation(path, words))
     return found

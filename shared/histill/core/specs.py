@@ -56,6 +56,12 @@ class TrainingSpec(_Spec):
     validations: int = Field(default=3, ge=0, le=1000)
     patience: int = Field(default=0, ge=0, le=1000)
 
+    @model_validator(mode="after")
+    def _patience_needs_validations(self) -> Self:
+        if self.patience and not self.validations:
+            raise ValueError("patience needs validations; set training.validations")
+        return self
+
 
 class Ramp(_Spec):
     """Factor of a loss term over the run: ``start``, then a line to ``end``."""
@@ -143,9 +149,16 @@ class MultiTeacherSpec(_Spec):
     class_maps: dict[ModelReference, ClassMap] = {}
 
     @model_validator(mode="after")
-    def _mapped_teachers(self) -> Self:
+    def _consistent(self) -> Self:
         if unknown := sorted(set(self.class_maps) - set(self.teachers)):
             raise ValueError(f"class_maps names {', '.join(unknown)}, which is no teacher here")
+        if len(set(self.teachers)) != len(self.teachers):
+            raise ValueError("teachers names one twice; it would count double")
+        if not (self.supervised_weight or self.distillation_weight or self.overlap_weight):
+            raise ValueError(
+                "supervised_weight, distillation_weight and overlap_weight are all 0: there is "
+                "nothing to learn"
+            )
         return self
 
     @property

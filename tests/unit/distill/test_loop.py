@@ -148,17 +148,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(images: list[TrainingImage]) ->
 
 def test_one_class_everywhere_is_a_dead_start(images: list[TrainingImage]) -> None:
     """A network that never answers anything but background is found at a quarter."""
-
-    class Dead(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.bias = nn.Parameter(torch.tensor([50.0, 0.0]))
-
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            return self.bias[None, :, None, None].expand(len(image), 2, *image.shape[2:]) * 1.0
-
     with pytest.raises(DeadStartError):
-        trained(Dead(), images, steps=100, learning_rate=1e-5)
+        trained(_Dead(), images, steps=100, learning_rate=1e-5)
+
+
+class _Dead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.tensor([50.0, 0.0]))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.bias[None, :, None, None].expand(len(image), 2, *image.shape[2:]) * 1.0
 
 
 def test_targets_of_one_class_are_no_dead_start(blob: Callable[..., Any]) -> None:
@@ -230,7 +230,7 @@ def test_the_average_of_weights_is_what_is_kept(images: list[TrainingImage]) -> 
 
 
 def test_the_average_is_the_exponential_one(images: list[TrainingImage]) -> None:
-    """At each step it is decay * average + (1 - decay) * weights, from the first weights on."""
+    """Decay * average + (1 - decay) * weights, with less decay in the first steps."""
     trainer = Trainer(
         net := fresh(),
         Objective(),
@@ -242,8 +242,8 @@ def test_the_average_is_the_exponential_one(images: list[TrainingImage]) -> None
     for step in range(3):
         trainer.step([TensorBatch.of(sampler.batch(step), torch.device("cpu"))], number=step + 1)
         for name, value in net.named_parameters():
-            old = expected.get(name, value.detach())
-            expected[name] = (0.75 * old + 0.25 * value.detach()).clone()
+            old, decay = expected.get(name, value.detach()), min(0.75, (1 + step) / (10 + step))
+            expected[name] = (decay * old + (1 - decay) * value.detach()).clone()
     for name, value in trainer.kept.named_parameters():
         torch.testing.assert_close(value.detach(), expected[name])
 
@@ -285,3 +285,51 @@ def test_channels_last_gives_the_same(images: list[TrainingImage]) -> None:
     plain = trained(fresh(), images, steps=5).terms["loss"]
     last = trained(fresh(), images, steps=5, channels_last=True).terms["loss"]
     np.testing.assert_allclose(last, plain, rtol=1e-3)
+
+
+def test_buffers_are_those_of_the_trained_network(images: list[TrainingImage]) -> None:
+    """Running statistics are averages already and are taken as they are."""
+    kept, _ = fitted(net := fresh(), images, steps=5, ema_decay=0.99)
+    for (name, ours), (_, theirs) in zip(kept.named_buffers(), net.named_buffers(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+def test_an_early_end_leaves_a_last_point_of_each_curve(images: list[TrainingImage]) -> None:
+    """Also where the end comes before the first point that a long run would keep."""
+    history = trained(fresh(), images, steps=4000, validations=1000, patience=1, dice=lambda _: 0.5)
+    assert history.steps[-1] == history.validation[-1][0] == 7
+    assert len(history.terms["loss"]) == len(history.steps)
+
+
+def test_validations_without_a_dice_do_not_end_the_run(images: list[TrainingImage]) -> None:
+    """Where no validation image has foreground nothing is known, and patience waits."""
+    history = trained(
+        fresh(), images, steps=12, validations=5, patience=1, dice=lambda _: float("nan")
+    )
+    assert history.steps[-1] == 12
+    assert history.best_step is None
+
+
+def test_a_dead_network_is_found_where_patience_would_end_it(images: list[TrainingImage]) -> None:
+    """Early stopping does not publish a network that never came to life."""
+    with pytest.raises(DeadStartError):
+        trained(
+            _Dead(),
+            images,
+            steps=400,
+            validations=12,
+            patience=1,
+            learning_rate=1e-5,
+            dice=lambda _: 0.0,
+        )
+
+
+def test_half_precision_that_always_overflows_is_told(images: list[TrainingImage]) -> None:
+    """Steps that loss scaling skips without end are DIVERGED, not a trained network."""
+
+    def endless(logits: torch.Tensor, _: Any, **__: Any) -> dict[str, torch.Tensor]:
+        return {"loss": (logits.sum() * 0).clone().sqrt().nan_to_num()}
+
+    with pytest.raises(WorkFailedError, match="at step 21") as caught:
+        trained(fresh(), images, objective=endless, precision="float16")
+    assert caught.value.reason == "DIVERGED"

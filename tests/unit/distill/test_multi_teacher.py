@@ -9,8 +9,15 @@ import pytest
 from scipy import special
 
 from histill.core.specs import TeacherWeighting
-from histill.distill.multi_teacher import Evidence, Opinions, judge, normalized_weights, softmax
+from histill.distill.multi_teacher import (
+    Opinions,
+    _mixed,
+    judge,
+    normalized_weights,
+    softmax,
+)
 from histill.distill.regions import regions
+from histill.distill.transfer import Evidence
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -237,6 +244,47 @@ def test_teachers_that_know_one_class_each_make_a_whole(
     said = opinions([first, second], known=known)
     mixture = judged(said, target if labeled else None, grain=grain).mixture
     np.testing.assert_array_equal(mixture.argmax(axis=0), target)
+
+
+def test_without_labels_the_one_that_sees_what_is_not_there_weighs_least(
+    target: npt.NDArray[np.uint8],
+) -> None:
+    """Two sure teachers agree that there is no class 2; the third paints one."""
+    honest = np.where(target == 2, 0, target).astype(np.uint8)
+    painted = honest.copy()
+    painted[12:18, 2:9] = 2
+    said = opinions([believes(honest, 0.9999)] * 2 + [believes(painted, 0.9999)])
+    for grain in ("image", "class"):
+        weights = judged(said, None, grain=grain).weights
+        assert weights[2] < weights[0]
+
+
+@pytest.mark.parametrize("score", ["dice", "loss"])
+def test_regions_without_labels_are_those_of_the_trusted_teacher(
+    score: str, target: npt.NDArray[np.uint8]
+) -> None:
+    """Also where scores are negative, regions come from the teacher with the better ones."""
+    right, wrong = believes(target, 0.9), believes((target + 1).astype(np.uint8) % 3, 0.9)
+    table = {"dice": [0.9, 0.1], "loss": [-0.1, -2.0]}[score]
+    evidence = Evidence(
+        np.tile(np.array(table, dtype=np.float32)[:, None, None], (1, 3, 1)),
+        np.zeros((2, 3, 1), dtype=np.float32),
+        1.0,
+    )
+    said = opinions([right, wrong])
+    verdict = judged(said, None, grain="region", score=score, evidence=evidence)
+    assert (verdict.mixture.argmax(axis=0) == target).all()
+
+
+def test_a_pixel_that_every_expert_denies_falls_to_the_plain_mean() -> None:
+    """Two that each rule one class and give it nothing still make probabilities."""
+    first = np.zeros((3, 4, 4), dtype=np.float32)
+    second = first.copy()
+    first[2], second[1] = 1, 1
+    said = opinions([first, second])
+    weights = np.array([[[0.5, 1.0, 0.0]], [[0.5, 0.0, 1.0]]], dtype=np.float32)
+    mixture = _mixed(said, weights, None).mixture
+    np.testing.assert_allclose(mixture[:, 0, 0], [0, 0.5, 0.5])
 
 
 @pytest.mark.parametrize("grain", GRAINS)

@@ -144,10 +144,19 @@ def test_other_channels_are_refused(panel: Callable[..., Panel]) -> None:
     assert caught.value.reason == "TEACHER_MISMATCH"
 
 
+def test_a_teacher_that_fails_on_an_image_is_named(panel: Callable[..., Panel], blob: Blob) -> None:
+    """Whatever a program raises on some size becomes TEACHER_MISMATCH with that size."""
+    made = panel()
+    broken = Teacher(**{**vars(made.teachers[0]), "predictor": _Unasked()})
+    with pytest.raises(WorkFailedError, match="teacher@1 fails on an image of 30x32") as caught:
+        Panel([broken], 1, 1.0, None).ask(blob()[0][:, :30])
+    assert caught.value.reason == "TEACHER_MISMATCH"
+
+
 def test_class_maps_go_by_the_name_in_the_spec(panel: Callable[..., Panel]) -> None:
     """A teacher of other names is heard once its classes are mapped."""
     classes = {"classes": ("ground", "disc")}
-    with pytest.raises(WorkFailedError, match="none of which is a foreground class"):
+    with pytest.raises(WorkFailedError, match="no class of the teacher"):
         panel(manifest=classes)
     made = panel(manifest=classes, class_maps={"teacher": {"classes": {"disc": "blob"}}})
     assert made.teachers[0].dictionary.index == (0, 1)

@@ -57,6 +57,19 @@ def test_dice_table_is_the_soft_dice_of_each_class_in_each_region(
     assert np.isnan(got[:, :, 2]).all()
 
 
+def test_a_class_that_is_not_there_is_held_against_who_sees_it() -> None:
+    """Near 0 for the one that does, 1 for the others; a few stray pixels are forgiven."""
+    truth = np.zeros((20, 20), dtype=np.uint8)
+    truth[:8] = 1
+    seen = truth.copy()
+    seen[10:14, :10] = 2
+    stray = truth.copy()
+    stray[15, :3] = 2
+    said = np.stack([one_hot(each) for each in (truth, seen, stray)])
+    got = scores.dice_table(said, one_hot(truth), None)[:, 0, 2]
+    np.testing.assert_allclose(got, [1, 0, 1], atol=1e-6)
+
+
 def test_loss_table_is_minus_the_mean_cross_entropy_of_a_class_in_a_region(
     probabilities: Floats, target: npt.NDArray[np.uint8], where: npt.NDArray[np.intp]
 ) -> None:
@@ -110,5 +123,6 @@ def test_the_image_grain_is_the_mean_over_foreground_classes() -> None:
     table = np.array([[[0.9, 0.4, 0.6]], [[0.9, np.nan, np.nan]]], dtype=np.float32)
     got = scores.collapsed(table, per_class=False)
     assert got[0].item() == pytest.approx(0.5)
+    assert got[1].item() != got[1].item()  # this one does not tell
     only_background = scores.collapsed(table[1:], per_class=False)
     assert only_background.item() == pytest.approx(0.9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,6 +111,29 @@ def test_a_silent_teacher_is_left_out_and_named(
     images = judged_images(examples, panel, spec())
     assert [i.teacher_weights.tolist() for i in images] == [[1, 0], [1, 0]]
     assert capsys.readouterr().out.count("b@1") == 1
+
+
+def test_a_teacher_that_is_silent_on_a_labelled_image_is_judged_by_the_others(
+    blob: Blob,
+) -> None:
+    """NaN on one labelled image is no bad score on it, and none at all of them no crash."""
+    images = [blob(i) for i in range(4)]
+    first = images[0][0].tobytes()
+
+    def answer(image: npt.NDArray[np.uint8], *, everyone: bool) -> list[Floats]:
+        target = next(t for i, t in images if i.tobytes() == image.tobytes())
+        good, bad = believes(target, 0.9), believes(1 - target, 0.6)
+        if image.tobytes() == first:
+            good = good * np.float32(np.nan)
+            bad = bad * np.float32(np.nan) if everyone else bad
+        return [good, bad]
+
+    examples = [Example(str(i), x, t if i < 2 else None) for i, (x, t) in enumerate(images)]
+    for everyone in (False, True):
+        panel: Any = Fixed(partial(answer, everyone=everyone))
+        judged = judged_images(examples, panel, spec())
+        assert judged[3].teacher_weights[0] > 0.9
+        assert (judged[0].mixture is None) == everyone
 
 
 def test_when_no_teacher_speaks_the_run_fails(blob: Blob) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from histill.core.manifests import Normalization
-from histill.distill.transfer import Neighbours, familiarity, look
+from histill.distill.transfer import Neighbours, Transfer, familiarity, look
 
 
 def kind(level: int, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -49,6 +49,23 @@ def test_an_image_unlike_all_labelled_ones_is_not_told_about() -> None:
     near = Neighbours(looks, labeled=[0, 1, 2])
     assert near.weights(9)[1] < 0.01
     assert near.weights(5)[1] > 0.5
+
+
+def test_scores_are_averaged_over_the_images_that_tell() -> None:
+    """A class that one labelled image lacks is scored by the others; a shift has no gaps."""
+    looks = np.stack([look(kind(40, seed)) for seed in range(3)])
+    nan = np.nan
+    tables = {
+        0: (np.array([[[0.8, nan]]]), np.array([[[0.7, 0.5]]])),
+        1: (np.array([[[0.6, 0.3]]]), np.array([[[0.5, nan]]])),
+    }
+    transfer = Transfer(
+        looks, {k: (t.astype("f4"), e.astype("f4")) for k, (t, e) in tables.items()}
+    )
+    got = transfer.evidence(2)
+    assert 0.6 < got.table[0, 0, 0] < 0.8
+    assert got.table[0, 0, 1] == pytest.approx(0.3)
+    np.testing.assert_allclose(got.shift[0, 0], [0.1, 0], atol=1e-6)
 
 
 def test_a_single_image_can_be_its_own_neighbour() -> None:

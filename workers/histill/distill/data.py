@@ -74,7 +74,7 @@ class CropSampler:
     """Batches of random square crops, a pure function of seed and step.
 
     Being stateless it resumes anywhere, and several processes draw one batch together:
-    each takes every ``world``-th crop of it. Each image is visited once before any is
+    each takes an equal part of its crops. Each image is visited once before any is
     visited twice, among the labelled and the unlabelled each.
 
     Args:
@@ -119,10 +119,15 @@ class CropSampler:
 
     def batch(self, step: int) -> Batch:
         """This process's crops of a step, numbered from 0."""
+        chosen = self._indices(step)
+        # Dealt out anew each step, so that no process sees labelled crops only.
+        dealt = np.random.default_rng([self._seed, 4, step]).permutation(len(chosen))
         crops = [
-            self._crop(self._images[image], np.random.default_rng([self._seed, 1, step, place]))
-            for place, image in enumerate(self._indices(step))
-            if place % self._world == self._rank
+            self._crop(
+                self._images[chosen[place]],
+                np.random.default_rng([self._seed, 1, step, place]),
+            )
+            for place in sorted(dealt[self._rank :: self._world].tolist())
         ]
         columns = list(zip(*crops, strict=True))
         return Batch(*(np.stack(column) for column in columns))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from histill.distill.objective import TensorBatch
 
 _WATCH_FROM = 100  # runs with fewer steps are not watched
+_SETTLED = 25  # steps before which any network may answer one class
 _WATCH_LAST = 10  # steps whose outputs are looked at
 _CONSTANT = 0.999  # share of one class in the output of a dead network
 _ALIVE = 0.995  # targets with a larger share of one class prove nothing
@@ -33,16 +34,19 @@ class Watch:
 
     Attributes:
         steps: Of the run.
+        ends: Steps after which it may end early.
         shares: Of output and target, in the last steps before a look.
     """
 
     steps: int
+    ends: set[int] = field(default_factory=set)
     shares: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_WATCH_LAST))
 
     @property
     def looks(self) -> set[int]:
-        """Steps after which to look: a quarter of the run, and its end."""
-        return {max(1, self.steps // 4), self.steps} if self.steps >= _WATCH_FROM else set()
+        """Steps after which to look: a quarter of the run, and wherever it may end."""
+        found = {max(1, self.steps // 4), self.steps} | self.ends
+        return {step for step in found if step >= _SETTLED} if self.steps >= _WATCH_FROM else set()
 
     def see(self, step: int, logits: Tensor, batch: TensorBatch) -> None:
         """Notes a step, if it is one of the last before a look."""

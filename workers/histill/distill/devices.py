@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_WAIT = timedelta(minutes=10)
+_WAIT = timedelta(hours=6)  # one process validates while the others wait; torchrun ends all
 
 
 @dataclass(frozen=True)

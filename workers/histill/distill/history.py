@@ -18,8 +18,9 @@ class History:
     Attributes:
         steps: Step number of each point, from 1.
         terms: Values at each point by name: ``loss``, ``ce``, ``dice_loss``, ``kd``,
-            ``edge``, ``affinity``.
-        teacher_weights: Mean weight of each teacher over the batch, at each point.
+            ``overlap``, ``edge``, ``affinity``.
+        teacher_weights: Mean weight of each teacher over this process's part of the
+            batch, at each point.
         validation: Step and mean Dice of each validation.
         best_step: Step whose weights were kept, where early stopping chose them.
     """

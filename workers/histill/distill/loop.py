@@ -60,9 +60,10 @@ def fit(
         DeadStartError: The output is one class only, after a quarter of the steps or at
             the end.
     """
-    steps, history, watch = training.steps, History(), Watch(training.steps)
+    steps, history = training.steps, History()
     trainer = Trainer(net, objective, training=training, place=place)
     validations = Validations.of(training, validate)
+    watch = Watch(steps, validations.at if training.patience else set())
     started = last = time.monotonic()
     for step, drawn in enumerate(_drawn(sampler, steps, training.accumulate), start=1):
         batches = [TensorBatch.of(each, place.device) for each in drawn]
@@ -71,7 +72,7 @@ def fit(
         if step in watch.looks and place.everywhere(fact=watch.dead):
             raise DeadStartError
         weights = np.mean([each.teacher_weights.mean(axis=0) for each in drawn], axis=0).tolist()
-        if history.keeps(step, steps):
+        if history.keeps(step, steps) or step in validations.at:
             history.add(step, values, weights)
         now = time.monotonic()
         metrics = values | {"step_seconds": now - last}

@@ -10,7 +10,7 @@ Everything here is plain NumPy on one full image; it runs once per image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from histill.core.specs import TeacherWeighting
     from histill.distill.opinions import Floats
+    from histill.distill.transfer import Evidence
 
 _BY_CLASS = frozenset({"class", "class_region"})
 _BY_REGION = frozenset({"region", "class_region"})
@@ -51,21 +52,6 @@ class Opinions:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What labelled images tell about one without labels.
-
-    Attributes:
-        table: Expected score, float32 [K, R, C].
-        shift: Score less estimate on the labelled images, float32 [K, R, C].
-        trust: In [0, 1]; the rest goes to the shifted estimate.
-    """
-
-    table: Floats
-    shift: Floats
-    trust: float
-
-
-@dataclass(frozen=True)
 class Verdict:
     """The teachers' answer together.
 
@@ -73,8 +59,8 @@ class Verdict:
         weights: Mean weight of each teacher, float32 [K]; all 0 when none is usable.
         consensus: Weighted mean of ``sharp``, float32 [C, H, W].
         mixture: Weighted mean of ``soft``, float32 [C, H, W].
-        table: Score of each teacher at the grain, float32 [K, R, C]; empty where the
-            grain needs none.
+        table: Score of each teacher at the grain, float32 [K, R, C], NaN where this image
+            does not tell; empty where no score was needed.
         estimate: What the score would be estimated at without labels, of that shape.
     """
 
@@ -124,16 +110,29 @@ def judge(
         return _by_pixel(opinions, target, weighting, evidence)
     where = None
     if grain in _BY_REGION:
-        shape = target if target is not None else _rough(opinions, evidence)
+        shape = target if target is not None else _rough(opinions, weighting, evidence)
         where = regions(shape, band=weighting.band)
-    estimate = _estimate(opinions, weighting, where)
-    if target is not None:
-        table = _labeled(opinions, target, weighting, where)
-    else:
+    table, estimate = _table(opinions, target, weighting, where, evidence)
+    allowed = _allowed(opinions, table.shape)
+    weights = normalized_weights(scores.filled(table), allowed, weighting)
+    return replace(_mixed(opinions, weights, where), table=table, estimate=estimate)
+
+
+def _table(
+    opinions: Opinions,
+    target: npt.NDArray[np.uint8] | None,
+    weighting: TeacherWeighting,
+    where: npt.NDArray[np.intp] | None,
+    evidence: Evidence | None,
+) -> tuple[Floats, Floats]:
+    """Scores and what they would be estimated at; NaN where this image does not tell."""
+    silent = ~opinions.usable[:, None, None]
+    estimate = np.where(silent, np.nan, _estimate(opinions, weighting, where))
+    if target is None:
         table = _expected(estimate, evidence)
-    weights = normalized_weights(table, _allowed(opinions, table.shape), weighting)
-    verdict = _mixed(opinions, weights, where)
-    return Verdict(verdict.weights, verdict.consensus, verdict.mixture, table, estimate)
+    else:
+        table = np.where(silent, np.nan, _labeled(opinions, target, weighting, where))
+    return table.astype(np.float32), estimate.astype(np.float32)
 
 
 def _completed(opinions: Opinions) -> Opinions:
@@ -166,12 +165,18 @@ def _confidence_aware(opinions: Opinions, target: npt.NDArray[np.uint8]) -> Floa
     return np.where(usable, weights, 0).astype(np.float32)[:, None, None]
 
 
-def _rough(opinions: Opinions, evidence: Evidence | None) -> npt.NDArray[np.uint8]:
+def _rough(
+    opinions: Opinions, weighting: TeacherWeighting, evidence: Evidence | None
+) -> npt.NDArray[np.uint8]:
     """A class map to find regions by, where there are no labels."""
-    weights = opinions.usable * opinions.familiarity
+    usable = opinions.usable[:, None, None]
     if evidence is not None:
-        weights = weights * evidence.table.mean(axis=(1, 2))
-    mixed = (opinions.sharp * weights[:, None, None, None]).sum(axis=0)
+        whole = scores.filled(evidence.table).mean(axis=(1, 2), keepdims=True)
+        weights = normalized_weights(whole, usable, weighting)
+    else:
+        weights = (opinions.usable * opinions.familiarity)[:, None, None]
+        weights = weights if weights.any() else usable.astype(np.float32)
+    mixed = (opinions.sharp * weights[..., None]).sum(axis=0)
     return np.asarray(mixed.argmax(axis=0), dtype=np.uint8)
 
 
@@ -203,8 +208,8 @@ def _expected(estimate: Floats, evidence: Evidence | None) -> Floats:
     if evidence is None:
         return estimate
     fallback = estimate + evidence.shift
-    expected = evidence.trust * evidence.table + (1 - evidence.trust) * fallback
-    return np.asarray(expected, dtype=np.float32)
+    told = evidence.trust * evidence.table + (1 - evidence.trust) * fallback
+    return np.where(np.isnan(evidence.table), fallback, told).astype(np.float32)
 
 
 def _by_pixel(
@@ -213,15 +218,13 @@ def _by_pixel(
     weighting: TeacherWeighting,
     evidence: Evidence | None,
 ) -> Verdict:
-    estimate = _estimate(opinions, weighting, None)
+    table, estimate = _table(opinions, target, weighting, None, evidence)
     if target is not None:
-        table = _labeled(opinions, target, weighting, None)
         planes = scores.smoothed(scores.log_likelihood(opinions.sharp, target))
     else:
-        table = _expected(estimate, evidence)
         planes = scores.estimate_pixels(opinions.sharp, opinions.usable)
         # Around the image's own score, so that what labels tell is not lost.
-        planes = planes - planes.mean(axis=(1, 2), keepdims=True) + table
+        planes = planes - planes.mean(axis=(1, 2), keepdims=True) + scores.filled(table)
     weights = normalized_weights(planes, opinions.usable[:, None, None], weighting)
     return Verdict(
         weights=weights.mean(axis=(1, 2)),
@@ -277,9 +280,15 @@ def _mixed(opinions: Opinions, weights: Floats, where: npt.NDArray[np.intp] | No
 
 
 def _mean(probabilities: Floats, weights: Floats) -> Floats:
-    """Weighted sum over teachers, summing to one over classes again."""
+    """Weighted sum over teachers, summing to one over classes again.
+
+    With weights by class, a pixel at which every expert denies his own class is left with
+    next to nothing: there the plain mean of those who have a say anywhere fills up.
+    """
     mixed = (probabilities * weights).sum(axis=0)
     if weights.shape[1] > 1:
+        even = probabilities[weights.any(axis=(1, 2, 3))].mean(axis=0)
         total = mixed.sum(axis=0, keepdims=True)
-        mixed = mixed / np.where(total > 0, total, 1)
+        mixed = mixed + np.maximum(0, 1 - total) * even
+        mixed = mixed / np.maximum(mixed.sum(axis=0, keepdims=True), np.float32(1e-12))
     return np.asarray(mixed, dtype=np.float32)

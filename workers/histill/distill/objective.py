@@ -51,7 +51,8 @@ class TensorBatch:
 class Objective:
     """``supervised * (w CE + Dice) + distillation * tau^2 * w KL + overlap * O + ...``.
 
-    A term of weight 0 is not computed. Each weight follows its ramp over the run.
+    The teachers' terms are computed only with a weight above 0. Each weight follows its
+    ramp over the run.
 
     Attributes:
         supervised_weight: Of the labels' terms.

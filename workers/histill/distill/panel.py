@@ -10,7 +10,7 @@ import numpy as np
 from histill.distill.multi_teacher import Opinions, softmax
 from histill.distill.opinions import dictionary
 from histill.distill.programs import load_teacher
-from histill.distill.reasons import teacher_mismatch
+from histill.distill.reasons import is_out_of_memory, teacher_mismatch
 from histill.distill.teacher_cache import digest
 from histill.distill.transfer import familiarity
 
@@ -110,7 +110,7 @@ class Panel:
             key = digest(teacher.key, size, np.ascontiguousarray(image).tobytes(), bytes([view]))
             if (kept := self.cache.get(key, shape)) is not None:
                 return kept.astype(np.float32)
-        seen = teacher.predictor.logits(np.ascontiguousarray(turned(image, view)))
+        seen = self._asked(teacher, np.ascontiguousarray(turned(image, view)))
         logits = turned_back(seen.transpose(1, 2, 0), view).transpose(2, 0, 1)
         if np.isfinite(logits).all():
             logits = np.clip(logits, -_LARGEST, _LARGEST)
@@ -118,6 +118,20 @@ class Panel:
         if self.cache is not None:
             self.cache.put(key, half)
         return half.astype(np.float32)
+
+    def _asked(self, teacher: Teacher, image: npt.NDArray[np.uint8]) -> Floats:
+        try:
+            return teacher.predictor.logits(image)
+        except Exception as exc:
+            # A foreign program may raise anything on a size that it was not tried with.
+            if is_out_of_memory(exc):
+                raise
+            height, width = image.shape[:2]
+            raise teacher_mismatch(
+                f"teacher {teacher.manifest.reference} fails on an image of {width}x{height} "
+                f"pixels: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__}",
+                hint="Set multiple_of if its sides must be multiples of a number.",
+            ) from exc
 
 
 def turned(plane: npt.NDArray[Any], view: int) -> npt.NDArray[Any]:

@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from histill.core.errors import WorkFailedError
+from histill.core.errors import InvalidArgumentError, WorkFailedError
 from histill.core.manifests import TORCHSCRIPT, WEIGHTS
+from histill.core.torchscript import check_program
 from histill.distill.nets import build_network
 from histill.distill.predict import Normalized, Predictor
 from histill.distill.probes import (
@@ -128,6 +129,15 @@ class Outputs(nn.Module):
 
 
 def _program(path: Path, device: torch.device) -> nn.Module:
+    try:
+        check_program(path, field=path.name)  # before any of its code runs
+    except InvalidArgumentError as exc:
+        words = exc.violations[0].description
+        raise unfit(
+            UNREADABLE,
+            f"{path.name} cannot be read as a TorchScript program: {words}",
+            hint="Write it with torch.jit.script(net) or torch.jit.trace(net, example), .save().",
+        ) from exc
     try:
         with warnings.catch_warnings():
             # torch would rather have torch.export; teachers come as they are.

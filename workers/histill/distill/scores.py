@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 # teacher that is sure and wrong, so that agreement counts most.
 _AGREEMENT, _CONFIDENCE, _PRIOR = 0.5, 0.2, 0.3
 _PIXEL_WINDOW = 5
-_PRESENT = 0.5  # pixels; a soft reference with less of a class has none of it
+_LIKELY = 0.5  # probability above which a map has a pixel of a class
+_SPECKLE = 10  # pixels; fewer of a class that is not there are forgiven
 _EPSILON = 1e-6
 
 
@@ -35,20 +36,26 @@ def dice_table(
 
     Args:
         probabilities: float32 [K, C, H, W].
-        reference: Probabilities or one-hot labels, float32 [C, H, W].
+        reference: Probabilities or one-hot labels, float32 [C, H, W], or one for each
+            teacher, [K, C, H, W].
         where: Region of each pixel, [H, W]; ``None`` takes the image as one.
 
     Returns:
         float32 [K, R, C] in [0, 1]; squares in the denominator, so that two equal soft
-        maps score 1.
+        maps score 1. Where the reference has nothing of a class but some teacher sees it,
+        that teacher scores near 0 and those that do not score 1; NaN where nobody sees it.
     """
     rows = []
+    references = reference if reference.ndim == probabilities.ndim else reference[None]
     for mask in _masks(where):
-        mine, theirs = _chosen(probabilities, mask), _chosen(reference, mask)
+        mine, theirs = _chosen(probabilities, mask), _chosen(references, mask)
         overlap = (mine * theirs).sum(axis=-1)
         size = np.square(mine).sum(axis=-1) + np.square(theirs).sum(axis=-1)
         dice = (2 * overlap + _EPSILON) / (size + _EPSILON)
-        rows.append(np.where(theirs.sum(axis=-1) >= _PRESENT, dice, np.nan))
+        seen = (mine > _LIKELY).sum(axis=-1) >= _SPECKLE
+        there = (theirs > _LIKELY).any(axis=-1)
+        dice = np.where(seen | there, dice, 1)
+        rows.append(np.where((seen | there).any(axis=0), dice, np.nan))
     return np.stack(rows, axis=1).astype(np.float32)
 
 
@@ -102,17 +109,15 @@ def estimate_table(
         where: Region of each pixel, [H, W]; ``None`` takes the image as one.
 
     Returns:
-        float32 [K, R, C] in [0, 1], without NaN.
+        float32 [K, R, C], in [0, 1] for usable teachers, without NaN.
     """
     sure = _sureness(probabilities)
-    rows = []
+    rows, peers = [], []
     for k, own in enumerate(probabilities):
-        peers = [j for j in np.flatnonzero(usable) if j != k]
-        if peers:
-            agreed = dice_table(own[None], probabilities[peers].mean(axis=0), where)[0]
-        else:
-            agreed = np.ones((len(_masks(where)), len(own)))
-        agreed = filled(agreed[None].astype(np.float32))[0]
+        others = [j for j in np.flatnonzero(usable) if j != k]
+        peers.append(probabilities[others].mean(axis=0) if others else own)
+    agreements = filled(dice_table(probabilities, np.stack(peers), where))
+    for k, agreed in enumerate(agreements):
         parts = [_chosen(sure[k], mask) for mask in _masks(where)]
         confidence = [part.mean() if part.size else sure[k].mean() for part in parts]
         table = _AGREEMENT * agreed + _PRIOR * priors[k]
@@ -143,13 +148,14 @@ def filled(table: Floats) -> Floats:
 def collapsed(table: Floats, *, per_class: bool) -> Floats:
     """A table [K, R, C] as it is, or as the mean [K, R, 1] over the classes that are there.
 
-    With one region, the mean is over foreground classes where there are any.
+    With one region, the mean is over foreground classes where there are any. What is NaN
+    everywhere stays so.
     """
     if per_class:
-        return filled(table)
+        return table
     if table.shape[1] == 1 and not np.isnan(table[:, :, 1:]).all():
         table = table[:, :, 1:]
-    return filled(_mean(table, axis=2))
+    return _mean(table, axis=2)
 
 
 def _mean(table: Floats, *, axis: int | tuple[int, ...]) -> Floats:

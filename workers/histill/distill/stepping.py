@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from histill.core.errors import WorkFailedError
 from histill.distill.reasons import DIVERGED
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from histill.distill.devices import Place
     from histill.distill.objective import Objective, TensorBatch
 
+_MAX_SKIPPED = 20  # steps in a row that overflow half precision
 _CLIP = 5.0  # of the gradient's norm
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,11 +51,16 @@ class Trainer:
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimizer, max_lr=training.learning_rate, total_steps=training.steps + 1
         )
+        self._skipped = 0
         self._average = None
         if training.ema_decay:
-            self._average = AveragedModel(
-                net, multi_avg_fn=get_ema_multi_avg_fn(training.ema_decay), use_buffers=True
-            )
+            self._average = AveragedModel(net, avg_fn=self._averaged)
+
+    def _averaged(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        """Exponential, over fewer steps at the start, so that the first weights fade."""
+        steps = int(count)
+        decay = min(self._training.ema_decay, (1 + steps) / (10 + steps))
+        return average * decay + current * (1 - decay)
 
     @property
     def kept(self) -> nn.Module:
@@ -87,16 +93,17 @@ class Trainer:
         if not (
             math.isfinite(means["loss"]) and (math.isfinite(norm) or self._scaler.is_enabled())
         ):
-            raise WorkFailedError(
-                f"the loss is {means['loss']} and the gradient's norm {norm} at step {number}",
-                reason=DIVERGED,
-                hint="Lower training.learning_rate, or the boundary's beta.",
-            )
+            raise _diverged(means["loss"], norm, number)
+        scale = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self._schedule.step()
-        if self._average is not None:
-            self._average.update_parameters(self.net)
+        self._skipped = self._skipped + 1 if self._scaler.get_scale() < scale else 0
+        if self._skipped > _MAX_SKIPPED:
+            raise _diverged(means["loss"], norm, number)
+        if not self._skipped:
+            self._schedule.step()
+            if self._average is not None:
+                self._average.update_parameters(self.net)
         return outputs[-1], means
 
     def _backward(
@@ -109,3 +116,11 @@ class Trainer:
         terms = self._objective(logits, batch, progress=progress, total=self._place.total)
         torch.autograd.backward(self._scaler.scale(terms["loss"] / of))
         return logits.detach(), {name: float(value.detach()) for name, value in terms.items()}
+
+
+def _diverged(loss: float, norm: float, number: int) -> WorkFailedError:
+    return WorkFailedError(
+        f"the loss is {loss} and the gradient's norm {norm} at step {number}",
+        reason=DIVERGED,
+        hint="Lower training.learning_rate, or the boundary's beta.",
+    )

@@ -74,7 +74,8 @@ class TeacherCache:
         planes = np.ascontiguousarray(logits).astype("<f2").reshape(-1, 1).view(np.uint8).T
         path = self._path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.parent.mkdir(exist_ok=True, mode=0o700)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 try:
                     file.write(zlib.compress(planes.tobytes(), _LEVEL))

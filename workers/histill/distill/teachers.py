@@ -9,9 +9,9 @@ import structlog
 
 from histill.distill.boundary import boundary_weight
 from histill.distill.data import TrainingImage
-from histill.distill.multi_teacher import Evidence, judge
+from histill.distill.multi_teacher import judge
 from histill.distill.reasons import teacher_mismatch
-from histill.distill.transfer import Neighbours, look
+from histill.distill.transfer import Transfer, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,22 +67,16 @@ def judged_images(
     """
     labeled = [i for i, example in enumerate(examples) if example.target is not None]
     unlabeled = [i for i, example in enumerate(examples) if example.target is None]
-    near = None
-    if labeled and unlabeled and spec.teacher_weighting.unlabeled == "transfer":
-        near = Neighbours(np.stack([look(example.image) for example in examples]), labeled)
     images: dict[int, TrainingImage] = {}
-    tables: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+    tables: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
+    transfer: Transfer | None = None
     silent = set[int]()
+    carries = spec.teacher_weighting.unlabeled == "transfer"
     for index in labeled + unlabeled:
         example = examples[index]
-        evidence = None
-        if example.target is None and near is not None and tables[0][0].size:
-            weights, trust = near.weights(index)
-            evidence = Evidence(
-                table=np.tensordot(weights, np.stack([t for t, _ in tables]), axes=1),
-                shift=np.mean([t - e for t, e in tables], axis=0),
-                trust=trust,
-            )
+        if tables and example.target is None and transfer is None:
+            looks = np.stack([look(each.image) for each in examples])
+            transfer = Transfer(looks, tables)
         opinions = panel.ask(example.image)
         for k in np.flatnonzero(~opinions.usable).tolist():
             if k not in silent:
@@ -94,10 +88,13 @@ def judged_images(
                     why="its output is not finite",
                 )
         verdict = judge(
-            opinions, example.target, weighting=spec.teacher_weighting, evidence=evidence
+            opinions,
+            example.target,
+            weighting=spec.teacher_weighting,
+            evidence=transfer.evidence(index) if transfer else None,
         )
-        if example.target is not None:
-            tables.append((verdict.table, verdict.estimate))
+        if verdict.table.size and example.target is not None and carries:
+            tables[index] = (verdict.table, verdict.estimate)
         images[index] = _judged(example, verdict, spec.boundary, spacing)
         done(len(images))
     if all(image.mixture is None for image in images.values()):

@@ -74,8 +74,8 @@ def main(arguments: list[str]) -> int:
     except Exception as exc:
         # Whatever it is, the supervisor must learn it.
         error = trainer_error(exc)
-        # Any of several processes may be the one that knows why.
-        if os.environ.get("RANK", "0") == "0" or workdir.read_error() is None:
+        # Of several processes one knows why; the others only see that it has gone.
+        if error.reason != INTERNAL or workdir.read_error() is None:
             workdir.write_error(error)
         traceback = error.reason in {INTERNAL, OUT_OF_MEMORY}
         log.log(

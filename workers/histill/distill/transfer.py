@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -43,7 +44,7 @@ def look(image: npt.NDArray[np.uint8]) -> Floats:
 
 
 def familiarity(image: npt.NDArray[np.uint8], normalization: Normalization) -> float:
-    """Whether an image is like those a teacher was trained on, in (0, 1].
+    """Whether an image is like those a teacher was trained on, in [0, 1].
 
     1 while its channel means lie within one standard deviation of the teacher's, then
     falling as a Gaussian. A teacher that scales each image by itself gets 1.
@@ -53,6 +54,51 @@ def familiarity(image: npt.NDArray[np.uint8], normalization: Normalization) -> f
     mean = image.mean(axis=(0, 1)) / 255
     apart = np.abs(mean - np.array(normalization.mean)) / np.array(normalization.std)
     return float(np.exp(-0.5 * max(0.0, float(apart.mean()) - _OWN_KIND) ** 2))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What labelled images tell about one without labels.
+
+    Attributes:
+        table: Expected score, float32 [K, R, C]; NaN where no labelled image tells.
+        shift: Score less estimate on the labelled images, float32 [K, R, C], without NaN.
+        trust: In [0, 1]; the rest goes to the shifted estimate.
+    """
+
+    table: Floats
+    shift: Floats
+    trust: float
+
+
+class Transfer:
+    """Scores of labelled images, for images without labels.
+
+    Args:
+        looks: Of all images, float32 [N, D].
+        tables: Score and estimate, float32 [K, R, C] each, by index of a labelled image;
+            NaN where an image does not tell. At least one.
+    """
+
+    def __init__(self, looks: Floats, tables: Mapping[int, tuple[Floats, Floats]]) -> None:
+        self._near = Neighbours(looks, list(tables))
+        self._tables = np.stack([table for table, _ in tables.values()])
+        apart = self._tables - np.stack([estimate for _, estimate in tables.values()])
+        weights = np.ones(len(apart), dtype=np.float32)
+        self._shift = np.nan_to_num(_mean(apart, weights)).astype(np.float32)
+
+    def evidence(self, index: int) -> Evidence:
+        """What the labelled images tell about one image."""
+        weights, trust = self._near.weights(index)
+        return Evidence(_mean(self._tables, weights), self._shift, trust)
+
+
+def _mean(tables: Floats, weights: Floats) -> Floats:
+    """Weighted mean over the first axis of what is not NaN; NaN where all is."""
+    told = ~np.isnan(tables)
+    share = np.tensordot(weights, told.astype(np.float32), axes=1)
+    total = np.tensordot(weights, np.where(told, tables, 0), axes=1)
+    return np.where(share > 0, total / np.where(share > 0, share, 1), np.nan).astype(np.float32)
 
 
 class Neighbours:

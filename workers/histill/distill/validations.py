@@ -56,7 +56,7 @@ class Validations:
         if self.patience and dice > self.best:
             self.best, self.best_step, self.since = dice, step, 0
             self.weights = {name: value.clone() for name, value in net.state_dict().items()}
-        else:
+        elif not math.isnan(dice):
             self.since += 1
         return {f"val_{name}": value for name, value in scores.items()}
 

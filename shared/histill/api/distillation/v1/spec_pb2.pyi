@@ -139,7 +139,7 @@ class TrainingSpec(_message.Message):
     """
     precision: _builtins.str
     """Arithmetic of the forward pass: "float32", "bfloat16" or "float16"
-    (automatic mixed precision; float16 with loss scaling, on GPUs only).
+    (automatic mixed precision; float16 with loss scaling).
     Default: float32.
     """
     channels_last: _builtins.bool

@@ -1,11 +1,13 @@
 """Looks at a TorchScript program from outside: is it one? It is never loaded here.
 
 A program is a zip of ``{name}/data.pkl``, ``{name}/constants.pkl``, ``{name}/code/`` and
-tensors, which are not compressed.
+tensors, which are not compressed. Its code is plain text; what reads or writes files is
+refused by name, since a network needs none of it.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 from typing import TYPE_CHECKING
@@ -19,6 +21,10 @@ MAX_DIRECTORY_BYTES = 32 << 20
 # Code is compressed, some times to a hundredth; tensors, nearly all of a file, are not.
 _UNPACKED_RATIO = 4
 _UNPACKED_SLACK_BYTES = 64 << 20
+# How torch writes calls: torch.op(…) for its own operators, ops.space.op(…) for others.
+_TOUCHES_FILES = re.compile(
+    rb"((?:torch|ops\.\w+)\.(?:from_file|save|load|_save|_load|as_file)\b|torch\.classes\.\w+)"
+)
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _END_64_MARK = b"PK\x06\x06"
@@ -33,8 +39,8 @@ def check_program(path: Path, *, field: str) -> None:
         field: Path for the error.
 
     Raises:
-        InvalidArgumentError: It is no zip, another kind of zip, or unpacks to far more
-            than it holds.
+        InvalidArgumentError: It is no zip, another kind of zip, unpacks to far more than
+            it holds, or its code touches files.
     """
     try:
         if _directory_bytes(path) > MAX_DIRECTORY_BYTES:
@@ -59,6 +65,22 @@ def check_program(path: Path, *, field: str) -> None:
         raise InvalidArgumentError.of(
             field, f"{path.name} has {size} bytes and would unpack to {unpacked}"
         )
+    if found := _file_operators(path):
+        raise InvalidArgumentError.of(
+            field,
+            f"the code in {path.name} calls {found}, which touches files; export the network "
+            "alone, without loading or saving",
+        )
+
+
+def _file_operators(path: Path) -> str:
+    """Operators in a program's code that read or write files, or classes of its own making."""
+    found: set[bytes] = set()
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename.partition("/")[2].startswith("code/"):
+                found |= set(_TOUCHES_FILES.findall(archive.read(entry)))
+    return ", ".join(sorted(name.decode() for name in found))
 
 
 def _directory_bytes(path: Path) -> int:

@@ -17,8 +17,8 @@ from histill.api.registry.v1 import registry_service_pb2 as pb
 from histill.core.errors import InvalidArgumentError
 from histill.core.headers import unsent_manifest
 from histill.core.messages import model_message
+from histill.core.torchscript import check_program
 from histill.registry.headers import dataset_manifest
-from histill.registry.programs import check_program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,10 +38,37 @@ def header(**changes: Any) -> pb.ModelHeader:
     return pb.ModelHeader(**(fields | changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metrics": {"temperature": 0.0}}, r"metrics\.temperature: must be from 0.05 to 20"),
+        ({"metrics": {"dice": 87.0}}, r"metrics\.dice: must be from 0 to 1; it is 87"),
+        ({"metrics": {"dice:object": -1.0}}, r"metrics\.dice:object: must be from 0 to 1"),
+        ({"classes": ["background", "a", "a"]}, "classes: must have different names"),
+    ],
+)
+def test_what_the_distiller_reads_is_in_range(changes: dict[str, Any], words: str) -> None:
+    """Measures that weigh a teacher, and names that classes go by, are checked at the door."""
+    with pytest.raises(InvalidArgumentError, match=words):
+        unsent_manifest(header(**changes), ["model.ts"])
+
+
 def test_a_real_program_is_taken(tmp_path: Path) -> None:
     """What torch.jit wrote has the form that is looked for."""
     programs.write(programs.Plain(), tmp_path)
     check_program(tmp_path / "model.ts", field="f")
+
+
+def test_a_program_that_touches_files_is_refused(tmp_path: Path) -> None:
+    """Its code is read as text; mapping a file into memory is found before anything runs."""
+
+    class Writes(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.from_file("/tmp/never", True, 4).sum()  # noqa: S108
+
+    programs.write(Writes(), tmp_path)
+    with pytest.raises(InvalidArgumentError, match=r"torch\.from_file, which touches files"):
+        check_program(tmp_path / "model.ts", field="f")
 
 
 def archive(path: Path, members: dict[str, bytes], *, pressed: bool = False) -> Path:
