@@ -415,7 +415,7 @@ class TeacherWeighting(_message.Message):
     """
     score: _builtins.str
     """What a score is made of: "dice" (soft Dice) or "loss" (minus the
-    cross-entropy); "pixel" always takes the latter.
+    cross-entropy); "pixel" takes the latter wherever there are labels.
     Default: dice.
     """
     band: _builtins.float
