@@ -42,7 +42,7 @@ unit: $(VENV)/.dev ## the fast tests
 	@$(BIN)/pytest tests/unit
 
 bench-multi-teacher: $(VENV)/.dev ## distillation against its alternatives, most of an hour
-	@$(BIN)/python tests/benchmarks/multi_teacher.py $(BENCH_ARGS)
+	@OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/multi_teacher.py $(BENCH_ARGS)
 
 lint: $(VENV)/.dev ## style and import rules
 	@$(BIN)/ruff check .

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from measures import Model
 
 _CPU = Place(torch.device("cpu"))
-_STEPS, _ROUNDS = 20, 7
+_STEPS, _ROUNDS = 60, 5
 
 
 def in_turns(sides: Sequence[Callable[[], object]], *, rounds: int = _ROUNDS) -> list[float]:

@@ -122,15 +122,25 @@ class CropSampler:
         chosen = self._indices(step)
         # Dealt out anew each step, so that no process sees labelled crops only.
         dealt = np.random.default_rng([self._seed, 4, step]).permutation(len(chosen))
-        crops = [
-            self._crop(
-                self._images[chosen[place]],
-                np.random.default_rng([self._seed, 1, step, place]),
-            )
-            for place in sorted(dealt[self._rank :: self._world].tolist())
-        ]
-        columns = list(zip(*crops, strict=True))
-        return Batch(*(np.stack(column) for column in columns))
+        places = sorted(dealt[self._rank :: self._world].tolist())
+        batch = self._empty([self._images[chosen[place]] for place in places])
+        for row, place in enumerate(places):
+            rng = np.random.default_rng([self._seed, 1, step, place])
+            self._draw(batch, row, self._images[chosen[place]], rng)
+        return batch
+
+    def _empty(self, images: Sequence[TrainingImage]) -> Batch:
+        """Room for a crop of each image, so that each pixel is copied only once."""
+        count, size = len(images), self._size
+        return Batch(
+            image=np.empty((count, images[0].image.shape[2], size, size), dtype=np.float32),
+            target=np.empty((count, size, size), dtype=np.int64),
+            labeled=np.array([image.labeled for image in images]),
+            weight=np.empty((count, size, size), dtype=np.float32),
+            mixture=np.zeros((count, self._classes, size, size), dtype=np.float32),
+            distilled=np.array([image.mixture is not None for image in images]),
+            teacher_weights=np.stack([image.teacher_weights for image in images]),
+        )
 
     def _indices(self, step: int) -> list[int]:
         chosen: list[int] = []
@@ -148,7 +158,8 @@ class CropSampler:
                 chosen.append(pool[order.permutation(len(pool))[offset]])
         return chosen
 
-    def _crop(self, image: TrainingImage, rng: np.random.Generator) -> Batch:
+    def _draw(self, batch: Batch, row: int, image: TrainingImage, rng: np.random.Generator) -> None:
+        """Fills one row with a crop of an image."""
         height, width = image.target.shape
         view = _View(
             top=int(rng.integers(height - self._size + 1)),
@@ -156,25 +167,15 @@ class CropSampler:
             flip=self._augment and bool(rng.integers(2)),
             turns=int(rng.integers(_QUARTER_TURNS)) if self._augment else 0,
         )
-        pixels = self._seen(image.image, view).astype(np.float32)
+        batch.image[row] = self._seen(image.image, view).transpose(2, 0, 1)
         if self._augment:
-            gain = rng.uniform(1 - _CONTRAST, 1 + _CONTRAST)
-            offset = rng.uniform(-_BRIGHTNESS, _BRIGHTNESS) * 255
-            pixels = (pixels * gain + offset).astype(np.float32)
-        if image.mixture is None:
-            mixture = np.zeros((self._classes, self._size, self._size), dtype=np.float32)
-        else:
+            batch.image[row] *= np.float32(rng.uniform(1 - _CONTRAST, 1 + _CONTRAST))
+            batch.image[row] += np.float32(rng.uniform(-_BRIGHTNESS, _BRIGHTNESS) * 255)
+        batch.target[row] = self._seen(image.target, view)
+        batch.weight[row] = self._seen(image.weight, view)
+        if image.mixture is not None:
             seen = self._seen(image.mixture.transpose(1, 2, 0), view)
-            mixture = seen.transpose(2, 0, 1).astype(np.float32)
-        return Batch(
-            image=pixels.transpose(2, 0, 1),
-            target=self._seen(image.target, view).astype(np.int64),
-            labeled=np.asarray(image.labeled),
-            weight=self._seen(image.weight, view).astype(np.float32),
-            mixture=mixture,
-            distilled=np.asarray(image.mixture is not None),
-            teacher_weights=image.teacher_weights,
-        )
+            batch.mixture[row] = seen.transpose(2, 0, 1)
 
     def _seen(self, plane: npt.NDArray[Any], view: _View) -> npt.NDArray[Any]:
         """A plane [H, W, ...] under one crop, flip and turn."""
