@@ -63,13 +63,22 @@ def teacher(client: Client, dataset: dataset_pb2.Dataset) -> str:
 
 
 @pytest.fixture(scope="module")
-def student(client: Client, dataset: dataset_pb2.Dataset, teacher: str) -> str:
-    """Reference of a student distilled from the teacher, twice named."""
+def second(client: Client, dataset: dataset_pb2.Dataset) -> str:
+    """Reference of another teacher."""
+    spec = supervised(dataset.reference, "second", seed=1)
+    job = client.jobs.wait(client.jobs.submit(spec).name)
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job.error
+    return "second@1"
+
+
+@pytest.fixture(scope="module")
+def student(client: Client, dataset: dataset_pb2.Dataset, teacher: str, second: str) -> str:
+    """Reference of a student distilled from both teachers."""
     spec = {
         "multi_teacher": {
             "dataset": dataset.reference,
             "output_model": "student",
-            "teachers": [teacher, teacher],
+            "teachers": [teacher, second],
             "student": NETWORK,
             "training": TRAINING | {"labeled_images": 2},
         }
@@ -94,11 +103,11 @@ def test_a_student_is_distilled_registered_and_served(client: Client, student: s
 
 
 def test_the_students_lineage_and_files_are_recorded(
-    client: Client, student: str, teacher: str, tmp_path: Path
+    client: Client, student: str, teacher: str, second: str, tmp_path: Path
 ) -> None:
     """The registry knows where a student comes from, and its files arrive undamaged."""
     model, files = client.models.download(student, tmp_path)
-    assert (list(model.teachers), model.dataset) == ([teacher, teacher], "discs@1")
+    assert (list(model.teachers), model.dataset) == ([teacher, second], "discs@1")
     assert {path.name for path in files} == {"weights.safetensors", "model.onnx", "card.md"}
     digests = {file.path: file.sha256 for file in model.files}
     for path in files:
@@ -112,7 +121,7 @@ def test_a_jobs_report_is_one_page(
     job, page = client.models.get(student).job, tmp_path / "r.html"
     assert histill(stack, "jobs", "report", job, "--out", str(page)).returncode == 0
     text = page.read_text()
-    assert "data:image/png;base64," in text
+    assert "data:image/jpeg;base64," in text
     assert "http://" not in text.replace("http://www.w3.org", "")
     with pytest.raises(NotFoundError, match="jobs/00000000"):
         client.jobs.report("jobs/00000000")
