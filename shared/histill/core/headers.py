@@ -102,7 +102,7 @@ def _wrong_numbers(header: pb.ModelHeader) -> Iterator[FieldViolation]:
     for name, value in header.metrics.items():
         # The distiller divides logits by the first and ranks teachers by the second.
         low, high = _METRIC_RANGES.get(name.partition(":")[0], (-math.inf, math.inf))
-        if not low <= value <= high:
+        if math.isfinite(value) and not low <= value <= high:
             words = f"must be from {low:g} to {high:g}; it is {value:g}"
             yield FieldViolation(f"header.metrics.{name}", words)
     if len(set(header.classes)) != len(header.classes):
