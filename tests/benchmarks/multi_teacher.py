@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 
 OUT = Path(__file__).parents[2] / "build" / "benchmarks"
-MEASURES = ("dice", "nsd2", "pq", "hd95")
+MEASURES = ("dice", "nsd2", "pq", "hd95", "ms")
 _PROCESSES = min(2, os.cpu_count() or 1)
 console = Console()
 

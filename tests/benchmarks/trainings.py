@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from histill.core.catalog import file_of
-from histill.core.manifests import ONNX, TORCHSCRIPT, WEIGHTS, ModelManifest
-from histill.distill.workdir import RunOrder, RunResult, Workdir
+from histill.core.manifests import ONNX, WEIGHTS
+from histill.distill.workdir import RunOrder, Workdir, made_manifest
 from nuclei import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from histill.core.manifests import DatasetManifest
+    from histill.core.manifests import DatasetManifest, ModelManifest
     from histill.core.specs import MultiTeacherSpec, SupervisedSpec
+    from histill.distill.workdir import RunResult
 
 _CACHE_BYTES = 4 << 30
 
@@ -82,23 +83,8 @@ def train(
         workdir.write_order(order)
         _run(root, threads)
     result = workdir.read_result()
-    manifest = ModelManifest(
-        name=spec.output_model,
-        version=1,
-        role=result.role,
-        network=spec.network,
-        channels=result.channels,
-        classes=result.classes,
-        normalization=result.normalization,
-        parameters=result.parameters,
-        metrics=result.metrics,
-        create_time=EPOCH,
-        files=tuple(
-            file_of(workdir.result / name)
-            for name in (WEIGHTS, TORCHSCRIPT)
-            if (workdir.result / name).exists()
-        ),
-    )
+    made = made_manifest(order, result, [file_of(workdir.result / WEIGHTS)], create_time=EPOCH)
+    manifest = made.model_copy(update={"version": 1})
     return Trained(workdir.result, manifest, result, float(seconds.read_text()))
 
 

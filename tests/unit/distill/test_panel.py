@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy.special import softmax
 from histill.core.errors import WorkFailedError
 from histill.core.specs import MultiTeacherSpec, NetworkSpec
 from histill.distill.nets import build_network
-from histill.distill.panel import Panel, Teacher, load_panel, turned, turned_back
+from histill.distill.panel import Panel, load_panel, turned, turned_back
 from histill.distill.teacher_cache import TeacherCache
 from histill.distill.workdir import Workdir
 
@@ -99,7 +100,8 @@ def test_the_cache_changes_nothing_and_spares_the_teacher(
     without = panel(teacher_views=2).ask(image)
     cached = panel(TeacherCache(tmp_path / "cache", limit=1 << 20), teacher_views=2)
     first = cached.ask(image)
-    silent = Teacher(**{**vars(cached.teachers[0]), "predictor": _Unasked()})
+    unasked: Any = _Unasked()
+    silent = replace(cached.teachers[0], predictor=unasked)
     again = Panel([silent], 2, cached.temperature, cached.cache).ask(image)
     for said in (first, again):
         assert said.soft.tobytes() == without.soft.tobytes()
@@ -147,7 +149,8 @@ def test_other_channels_are_refused(panel: Callable[..., Panel]) -> None:
 def test_a_teacher_that_fails_on_an_image_is_named(panel: Callable[..., Panel], blob: Blob) -> None:
     """Whatever a program raises on some size becomes TEACHER_MISMATCH with that size."""
     made = panel()
-    broken = Teacher(**{**vars(made.teachers[0]), "predictor": _Unasked()})
+    unasked: Any = _Unasked()
+    broken = replace(made.teachers[0], predictor=unasked)
     with pytest.raises(WorkFailedError, match="teacher@1 fails on an image of 30x32") as caught:
         Panel([broken], 1, 1.0, None).ask(blob()[0][:, :30])
     assert caught.value.reason == "TEACHER_MISMATCH"

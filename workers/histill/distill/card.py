@@ -118,8 +118,9 @@ def _training(spec: JobSpec) -> str:
         weighting = spec.teacher_weighting
         lines.append(
             f"Loss: {spec.supervised_weight:g} x labels + {spec.distillation_weight:g} x "
-            f"teachers at temperature {spec.temperature:g} + {spec.edge_weight:g} x edges + "
-            f"{spec.affinity_weight:g} x affinities. Teachers are weighted by grain "
+            f"teachers at temperature {spec.temperature:g} + {spec.overlap_weight:g} x overlap "
+            f"with them + {spec.edge_weight:g} x edges + {spec.affinity_weight:g} x "
+            f"affinities. Teachers are weighted by grain "
             f"{weighting.grain}, on images without labels: {weighting.unlabeled}."
         )
     return "\n\n".join(lines)

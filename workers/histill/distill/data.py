@@ -191,6 +191,20 @@ def pad_to(plane: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]
     return np.pad(plane, missing + [(0, 0)] * (plane.ndim - 2), mode="reflect")
 
 
+def whole_strides(side: int, stride: int) -> int:
+    """The least multiple of a stride that holds a side.
+
+    At least two: a network halves its input down to sides / stride pixels, and norms that
+    use an image's own statistics need more than one of them.
+    """
+    return max(2, -(-side // stride)) * stride
+
+
+def pad_to_stride(image: npt.NDArray[np.uint8], stride: int) -> npt.NDArray[np.uint8]:
+    """An image [H, W, C] padded below and to the right to what a network takes."""
+    return pad_to(image, *(whole_strides(side, stride) for side in image.shape[:2]))
+
+
 def _padded(image: TrainingImage, size: int) -> TrainingImage:
     mixture = image.mixture
     if mixture is not None:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from histill.core.errors import WorkFailedError
-from histill.distill.data import pad_to
+from histill.distill.data import pad_to_stride
 from histill.distill.reasons import EXPORT_MISMATCH
 
 if TYPE_CHECKING:
@@ -115,12 +115,7 @@ def export_onnx(
     noise = np.random.default_rng(0).integers(
         0, 256, (3 * stride, 5 * stride, channels), dtype=np.uint8
     )
-    compare(model, path, [noise, *(_fitted(sample, stride) for sample in samples)])
-
-
-def _fitted(image: npt.NDArray[np.uint8], stride: int) -> npt.NDArray[np.uint8]:
-    height, width = (-(-side // stride) * stride for side in image.shape[:2])
-    return pad_to(image, height, width)
+    compare(model, path, [noise, *(pad_to_stride(sample, stride) for sample in samples)])
 
 
 def compare(model: nn.Module, path: Path, images: Sequence[npt.NDArray[np.uint8]]) -> None:

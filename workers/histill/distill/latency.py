@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import onnxruntime
 
-from histill.distill.data import pad_to
+from histill.distill.data import pad_to_stride
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +30,7 @@ def latency_ms(path: Path, image: npt.NDArray[np.uint8], *, stride: int) -> floa
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    height, width = (max(2, -(-side // stride)) * stride for side in image.shape[:2])
-    feed = {"image": pad_to(image, height, width)[None]}
+    feed = {"image": pad_to_stride(image, stride)[None]}
     session.run(["mask"], feed)
     seconds = []
     for _ in range(_RUNS):

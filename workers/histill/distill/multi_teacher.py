@@ -140,13 +140,10 @@ def _completed(opinions: Opinions) -> Opinions:
         return opinions
     # A teacher that gave nothing finite must not be asked for its view of others' gaps.
     known = opinions.known & opinions.usable[:, None]
-    return Opinions(
-        completed(opinions.sharp, known),
-        completed(opinions.soft, known),
-        opinions.usable,
-        opinions.known,
-        opinions.priors,
-        opinions.familiarity,
+    return replace(
+        opinions,
+        sharp=completed(opinions.sharp, known),
+        soft=completed(opinions.soft, known),
     )
 
 

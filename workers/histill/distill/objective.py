@@ -102,9 +102,25 @@ class Objective:
             "dice_loss": soft_dice_loss(logits, batch.target, mask=batch.labeled, total=total),
         }
         supervised = self.supervised_weight * self.supervised_ramp.at(progress)
+        distilled = self.distillation_ramp.at(progress)
+        weights = {
+            "kd": self.distillation_weight * distilled,
+            "overlap": self.overlap_weight * distilled,
+            "edge": self.edge_weight * self.edge_ramp.at(progress),
+            "affinity": self.affinity_weight * self.affinity_ramp.at(progress),
+        }
+        further = self._taught(logits, batch, total) if batch.mixture.shape[1] else {}
+        if self.edge_weight:
+            further["edge"] = self._edge(logits, batch, total)
         loss = supervised * (terms["ce"] + terms["dice_loss"])
-        taught = bool(batch.mixture.shape[1])
-        if self.distillation_weight and taught:
+        for name, term in further.items():
+            loss = loss + weights[name] * term
+        return {"loss": loss, **terms, **further}
+
+    def _taught(self, logits: Tensor, batch: TensorBatch, total: Total) -> dict[str, Tensor]:
+        """The terms that compare with the mixture alone."""
+        terms = {}
+        if self.distillation_weight:
             terms["kd"] = distillation_kl(
                 logits,
                 batch.mixture,
@@ -113,31 +129,14 @@ class Objective:
                 mask=batch.distilled,
                 total=total,
             )
-            loss = (
-                loss + self.distillation_weight * self.distillation_ramp.at(progress) * terms["kd"]
-            )
-        if self.overlap_weight and taught:
-            terms["overlap"] = overlap_loss(
-                (logits / self.temperature).softmax(dim=1),
-                batch.mixture,
-                mask=batch.distilled,
-                total=total,
-            )
-            factor = self.overlap_weight * self.distillation_ramp.at(progress)
-            loss = loss + factor * terms["overlap"]
-        if self.edge_weight:
-            terms["edge"] = self._edge(logits, batch, total)
-            loss = loss + self.edge_weight * self.edge_ramp.at(progress) * terms["edge"]
-        if self.affinity_weight and taught:
-            terms["affinity"] = affinity_loss(
-                (logits / self.temperature).softmax(dim=1),
-                batch.mixture,
-                mask=batch.distilled,
-                total=total,
-            )
-            factor = self.affinity_weight * self.affinity_ramp.at(progress)
-            loss = loss + factor * terms["affinity"]
-        return {"loss": loss, **terms}
+        soft = (logits / self.temperature).softmax(dim=1)
+        for name, weight, loss in (
+            ("overlap", self.overlap_weight, overlap_loss),
+            ("affinity", self.affinity_weight, affinity_loss),
+        ):
+            if weight:
+                terms[name] = loss(soft, batch.mixture, mask=batch.distilled, total=total)
+        return terms
 
     def _edge(self, logits: Tensor, batch: TensorBatch, total: Total) -> Tensor:
         reference, known = one_hot(batch.target, logits), batch.labeled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Teacher:
     priors: Floats
     temperature: float
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         """Its content: the digests of its files, and how they are read."""
         files = sorted(f"{file.path} {file.sha256}" for file in self.manifest.files)
@@ -81,8 +82,9 @@ class Panel:
         classes = len(self.teachers[0].priors)
         sharp = np.zeros((len(self.teachers), classes, *image.shape[:2]), dtype=np.float32)
         soft, usable = np.zeros_like(sharp), np.zeros(len(self.teachers), dtype=bool)
+        content = digest(str(image.shape).encode(), image.tobytes()) if self.cache else ""
         for k, teacher in enumerate(self.teachers):
-            views = [self._logits(teacher, image, view) for view in range(self.views)]
+            views = [self._logits(teacher, image, content, v) for v in range(self.views)]
             usable[k] = all(bool(np.isfinite(logits).all()) for logits in views)
             if usable[k]:
                 for to, warmth in ((sharp, 1.0), (soft, self.temperature)):
@@ -101,13 +103,14 @@ class Panel:
             ),
         )
 
-    def _logits(self, teacher: Teacher, image: npt.NDArray[np.uint8], view: int) -> Floats:
+    def _logits(
+        self, teacher: Teacher, image: npt.NDArray[np.uint8], content: str, view: int
+    ) -> Floats:
         """A teacher's logits of one view, turned back; the same with a cache and without."""
         shape = (len(teacher.manifest.classes), *image.shape[:2])
         key = ""
         if self.cache is not None:
-            size = str(image.shape).encode()
-            key = digest(teacher.key, size, np.ascontiguousarray(image).tobytes(), bytes([view]))
+            key = digest(teacher.key, content.encode(), bytes([view]))
             if (kept := self.cache.get(key, shape)) is not None:
                 return kept.astype(np.float32)
         seen = self._asked(teacher, np.ascontiguousarray(turned(image, view)))

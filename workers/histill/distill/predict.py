@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from histill.distill.data import pad_to
+from histill.distill.data import pad_to_stride
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -77,10 +77,8 @@ class Predictor:
     def logits(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """float32 [classes, H, W] from uint8 [H, W, C]; the network is in eval mode."""
         self.net.eval()
-        # Two pixels at least at the lowest level: instance norm needs more than one.
         height, width = image.shape[:2]
-        sides = (max(2, -(-side // self.stride)) * self.stride for side in (height, width))
-        padded = pad_to(image, *sides)
+        padded = pad_to_stride(image, self.stride)
         tensor = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))
         logits: Tensor = self.net(tensor[None].to(self.device, torch.float32))
         return np.asarray(logits[0, :, :height, :width].float().cpu().numpy())

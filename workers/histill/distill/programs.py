@@ -131,22 +131,17 @@ class Outputs(nn.Module):
 def _program(path: Path, device: torch.device) -> nn.Module:
     try:
         check_program(path, field=path.name)  # before any of its code runs
-    except InvalidArgumentError as exc:
-        words = exc.violations[0].description
-        raise unfit(
-            UNREADABLE,
-            f"{path.name} cannot be read as a TorchScript program: {words}",
-            hint="Write it with torch.jit.script(net) or torch.jit.trace(net, example), .save().",
-        ) from exc
-    try:
         with warnings.catch_warnings():
             # torch would rather have torch.export; teachers come as they are.
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             program: nn.Module = torch.jit.load(path, map_location=device)
-    except (RuntimeError, OSError, ValueError) as exc:
+    except (InvalidArgumentError, RuntimeError, OSError, ValueError) as exc:
+        words = first_line(exc)
+        if isinstance(exc, InvalidArgumentError):
+            words = exc.violations[0].description
         raise unfit(
             UNREADABLE,
-            f"{path.name} cannot be read as a TorchScript program: {first_line(exc)}",
+            f"{path.name} cannot be read as a TorchScript program: {words}",
             hint="Write it with torch.jit.script(net) or torch.jit.trace(net, example), .save().",
         ) from exc
     return program

@@ -14,7 +14,7 @@ import torch
 from histill.core.errors import WorkFailedError
 from histill.core.manifests import LabelKind
 from histill.core.specs import MultiTeacherSpec
-from histill.distill.data import CropSampler
+from histill.distill.data import CropSampler, whole_strides
 from histill.distill.dead_start import DeadStartError
 from histill.distill.evaluate import evaluate
 from histill.distill.loop import fit
@@ -173,15 +173,13 @@ class Run:
             build_network(spec.network, channels=self.order.dataset.channels, classes=classes),
             self.dataset.normalization,
         ).to(place.device)
-        # The network halves its input down to crop / stride pixels; norms need two at least.
-        stride = spec.network.stride
         objective, labeled_share = Objective(), 1.0
         if isinstance(spec, MultiTeacherSpec):
             objective, labeled_share = Objective.of(spec), spec.labeled_share
         sampler = CropSampler(
             images,
             classes=classes,
-            crop_size=max(2, -(-spec.training.crop_size // stride)) * stride,
+            crop_size=whole_strides(spec.training.crop_size, spec.network.stride),
             batch_size=max(spec.training.batch_size, place.world),
             seed=seed,
             augment=spec.training.augment,

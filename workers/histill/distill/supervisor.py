@@ -35,7 +35,7 @@ from histill.distill import measures
 from histill.distill.failures import job_error
 from histill.distill.stops import Lease, StoppedError, StopReason, watched
 from histill.distill.trainer_process import run_trainer, trainer_environment
-from histill.distill.workdir import RunOrder, RunResult, Workdir
+from histill.distill.workdir import RunOrder, RunResult, Workdir, made_manifest
 
 if TYPE_CHECKING:
     import threading
@@ -186,26 +186,13 @@ class Attempt:
     def _publish(self, folder: Workdir, order: RunOrder, result: RunResult) -> ModelManifest:
         self._tell(Progress(stage="publishing"))
         self.stop.check()
-        spec, files = self.job.spec, sorted(folder.result.iterdir())
+        files = sorted(folder.result.iterdir())
         report = [path for path in files if path.name == "report.html"]
         kept = [path for path in files if path not in report]
         for path in report:
             self.worker.objects.put_file(report_key(self.job.id), path)
-        manifest = ModelManifest(
-            name=spec.output_model,
-            version=0,
-            role=result.role,
-            network=spec.network,
-            channels=result.channels,
-            classes=result.classes,
-            normalization=result.normalization,
-            parameters=result.parameters,
-            metrics=result.metrics,
-            teachers=tuple(teacher.reference for teacher in order.teachers),
-            dataset=order.dataset.reference,
-            job=self.job.name,
-            create_time=self.worker.clock(),
-            files=tuple(catalog.file_of(path) for path in kept),
+        manifest = made_manifest(
+            order, result, map(catalog.file_of, kept), create_time=self.worker.clock()
         )
         return catalog.publish(self.worker.objects, self.worker.versions, MODELS, manifest, kept)
 

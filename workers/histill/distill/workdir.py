@@ -15,12 +15,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - the dataclass holds one
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from histill.core.jobs import JobError, Progress
 from histill.core.manifests import DatasetManifest, ModelManifest, ModelRole, Normalization
 from histill.core.specs import MultiTeacherSpec, SupervisedSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from histill.core.manifests import ArtifactFile
 
 
 class _Message(BaseModel):
@@ -53,6 +60,30 @@ class RunResult(_Message):
     normalization: Normalization
     parameters: int
     metrics: dict[str, float]
+
+
+def made_manifest(
+    order: RunOrder, result: RunResult, files: Iterable[ArtifactFile], *, create_time: datetime
+) -> ModelManifest:
+    """What a run made as a manifest, yet without a version.
+
+    Args:
+        order: What was asked for.
+        result: What came out.
+        files: Those that are kept.
+        create_time: When.
+    """
+    return ModelManifest(
+        **dict(result),
+        name=order.spec.output_model,
+        version=0,
+        network=order.spec.network,
+        teachers=tuple(teacher.reference for teacher in order.teachers),
+        dataset=order.dataset.reference,
+        job=order.job,
+        create_time=create_time,
+        files=tuple(files),
+    )
 
 
 class RunEvent(_Message):
