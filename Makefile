@@ -10,7 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 # A benchmark's own arguments: make bench-multi-teacher BENCH_ARGS='--seeds 2'
 BENCH_ARGS ?=
 
-.PHONY: help demo up test unit bench-multi-teacher lint types protos check lock clean
+.PHONY: help demo up test unit bench-multi-teacher bench-data-free lint types protos check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -43,6 +43,9 @@ unit: $(VENV)/.dev ## the fast tests
 
 bench-multi-teacher: $(VENV)/.dev ## distillation against its alternatives, most of an hour
 	@OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/multi_teacher.py $(BENCH_ARGS)
+
+bench-data-free: $(VENV)/.dev ## distillation without data against its alternatives, an hour
+	@OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/data_free.py $(BENCH_ARGS)
 
 lint: $(VENV)/.dev ## style and import rules
 	@$(BIN)/ruff check .

@@ -25,6 +25,21 @@ class Plain(nn.Module):
         return out
 
 
+class Classifier(nn.Module):
+    """Logits of a whole image: of any size with ``side`` 0, else of that size alone."""
+
+    def __init__(self, channels: int = 1, outputs: int = 2, side: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(channels, 4, 3, padding=1)
+        self.pool = nn.AdaptiveAvgPool2d(4) if side == 0 else nn.MaxPool2d(side // 4)
+        self.last = nn.Linear(4 * 4 * 4, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.pool(self.conv(x)).flatten(1)) * 4
+        return out
+
+
 class Levelled(Plain):
     """Halves three times and doubles again, so that sides must be multiples of 8."""
 

@@ -52,7 +52,7 @@ from histill.distill.dataset import load_dataset
 from histill.distill.panel import load_panel
 from histill.distill.teacher_cache import TeacherCache
 from histill.distill.teachers import judged_images
-from histill.distill.workdir import Workdir
+from histill.distill.workdir import RunOrder, Workdir
 from measures import Model, measure
 from nuclei import DATA, DOMAINS, labeled_keys, tiles, write_dataset
 from oracle import oracle
@@ -197,6 +197,7 @@ def speeds(bench: Bench, teachers: list[Trained], student: Trained) -> dict[str,
     assert isinstance(spec, MultiTeacherSpec)
     workdir = Workdir(bench.root / "differential-0")
     order = workdir.read_order()
+    assert isinstance(order, RunOrder)
     dataset = load_dataset(workdir, order)
     cache = TeacherCache(bench.cache, limit=1 << 40)
     panel = load_panel(workdir, order.teachers, order.dataset, spec, torch.device("cpu"), cache)

@@ -77,7 +77,11 @@ def labeled_keys(count: int, *, seed: int) -> set[str]:
 
 
 def write_dataset(
-    folder: Path, domains: Sequence[str], *, labeled: Collection[str] | None = None
+    folder: Path,
+    domains: Sequence[str],
+    *,
+    labeled: Collection[str] | None = None,
+    classes: Sequence[str] = CLASSES,
 ) -> DatasetManifest:
     """Writes a shard; training tiles not in ``labeled`` go in without their labels."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +93,7 @@ def write_dataset(
                 _add(archive, f"{split}/{tile.key}.image.png", tile.image.read_bytes())
                 if split == "val" or labeled is None or tile.key in labeled:
                     _add(archive, f"{split}/{tile.key}.label.png", tile.label.read_bytes())
-    manifest = _manifest({split: len(members) for split, members in splits.items()})
+    manifest = _manifest({split: len(members) for split, members in splits.items()}, classes)
     return manifest.model_copy(update={"files": (file_of(shard),)})
 
 
@@ -99,11 +103,11 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(info, io.BytesIO(data))
 
 
-def _manifest(splits: dict[str, int]) -> DatasetManifest:
+def _manifest(splits: dict[str, int], classes: Sequence[str] = CLASSES) -> DatasetManifest:
     return DatasetManifest(
         name="nuclei",
         version=1,
-        classes=CLASSES,
+        classes=tuple(classes),
         channels=3,
         label_kind=LabelKind.INSTANCE,
         splits=splits,

@@ -39,7 +39,11 @@ def system(tmp_path: Path, s3: S3, valkey: Valkey) -> Iterator[System]:
     """A system whose leases run out soon."""
     own = settings_of(s3.settings, valkey.settings) | {"HISTILL_S3__BUCKET": "lost"}
     impatient = {"HISTILL_REAPER__GRACE_S": "1", "HISTILL_REAPER__EVERY_S": "0.5"}
-    leases = {"HISTILL_WORKER__LEASE_TTL_S": "3", "HISTILL_WORKER__SCRATCH": str(tmp_path)}
+    leases = {
+        "HISTILL_WORKER__LEASE_TTL_S": "3",
+        "HISTILL_WORKER__SCRATCH": str(tmp_path),
+        "HISTILL_WORKER__CHECKPOINT_S": "0.5",
+    }
     with ExitStack() as stack:
         registry = stack.enter_context(service("registry", tmp_path, own))
         jobs = stack.enter_context(service("jobs", tmp_path, own | impatient))
@@ -84,6 +88,32 @@ def test_another_worker_finishes_a_killed_ones_job(system: System) -> None:
     ]
     assert len({event.event_id for event in events}) == len(events)
     assert [model.reference for model in system.client.models.list(name="lost")] == ["lost@1"]
+
+
+def test_a_killed_workers_data_free_job_goes_on_where_it_was(system: System) -> None:
+    """The second worker begins at the first one's checkpoint, not at step 0."""
+    client = system.client
+    teacher = client.jobs.wait(client.jobs.submit(job(20)).name)
+    assert teacher.state == job_pb2.JOB_STATE_SUCCEEDED, teacher.error
+    spec = {
+        "output_model": "free",
+        "teachers": ["lost"],
+        "student": {"architecture": "unet", "width": 4, "depth": 3},
+        "training": {"steps": 600, "batch_size": 4, "image_size": 16},
+        "generators": {"width": 4, "noise": 4},
+    }
+    name = client.jobs.submit({"data_free": spec}).name
+    for event in client.jobs.watch(name):
+        if event.progress.step > 200:
+            break
+    system.worker.process.kill()
+    with service("distill", system.folder, system.variables):
+        ended = client.jobs.wait(name)
+    assert (ended.state, ended.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
+    events = list(client.jobs.watch(name))
+    steps = [event.progress.step for event in events if event.attempt == 2 and event.progress.step]
+    assert min(steps) > 100
+    assert any("resumed" in event.log for event in events if event.attempt == 2)
 
 
 def test_a_killed_trainer_fails_the_job_with_words(system: System) -> None:

@@ -79,7 +79,7 @@ class ModelPool:
         """The version, loaded and warmed first if need be; once for all who wait.
 
         Raises:
-            FailedPreconditionError: It has no ``model.onnx``.
+            FailedPreconditionError: It does not segment, or has no ``model.onnx``.
             CorruptArtifactError: Its bytes are wrong; says how.
             ResourceExhaustedError: It does not fit the budget.
             StorageUnavailableError: S3 does not answer.
@@ -153,6 +153,11 @@ class ModelPool:
 
 
 def _size(manifest: ModelManifest) -> int:
+    if manifest.task != "segmentation":
+        raise FailedPreconditionError(
+            f"{manifest.reference} is for {manifest.task} and cannot be served here, where images "
+            f"are segmented; download it and run its {ONNX} yourself"
+        )
     for file in manifest.files:
         if file.path == ONNX:
             return file.size

@@ -12,7 +12,8 @@ from histill.core.class_maps import class_index
 from histill.core.errors import FieldViolation, InvalidArgumentError, NotFoundError
 from histill.core.jobs import Job
 from histill.core.names import new_job_id
-from histill.core.specs import MultiTeacherSpec
+from histill.core.samples import sample_side
+from histill.core.specs import MAX_SAMPLE_SIDE, SAMPLE_STRIDE, DataFreeSpec, MultiTeacherSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from histill.core.clock import Clock
     from histill.core.manifests import DatasetManifest, ModelManifest
     from histill.core.ports import ObjectStore
-    from histill.core.specs import JobSpec
+    from histill.core.specs import JobSpec, SupervisedSpec
 
 T = TypeVar("T")
 MAX_PRIORITY = 9
@@ -72,19 +73,92 @@ def _wrong_fields(message: job_pb2.Job, request_id: str) -> Iterator[FieldViolat
 
 
 def _check_references(spec: JobSpec, path: str, objects: ObjectStore) -> None:
-    dataset = _named(f"{path}.dataset", lambda: catalog.find(objects, DATASETS, spec.dataset))
-    found = []
-    if spec.boundary.unit == "mm" and not dataset.pixel_size_mm:
-        words = f"is mm, but {dataset.reference} has no pixel size; push it with --pixel-size-mm"
-        found.append(FieldViolation(f"{path}.boundary.unit", words))
-    if isinstance(spec, MultiTeacherSpec):
-        teachers = [
-            _named(f"{path}.teachers[{index}]", partial(catalog.find, objects, MODELS, reference))
-            for index, reference in enumerate(spec.teachers)
-        ]
-        found += _misfits(spec, path, dataset, teachers)
+    found: list[FieldViolation] = []
+    if isinstance(spec, DataFreeSpec):
+        found += _unlike(spec, path, _teachers(spec, path, objects))
+    else:
+        found += _check_dataset(spec, path, objects)
     if found:
         raise InvalidArgumentError(*found)
+
+
+def _teachers(
+    spec: MultiTeacherSpec | DataFreeSpec, path: str, objects: ObjectStore
+) -> list[ModelManifest]:
+    return [
+        _named(f"{path}.teachers[{index}]", partial(catalog.find, objects, MODELS, reference))
+        for index, reference in enumerate(spec.teachers)
+    ]
+
+
+def _check_dataset(
+    spec: SupervisedSpec | MultiTeacherSpec, path: str, objects: ObjectStore
+) -> Iterator[FieldViolation]:
+    dataset = _named(f"{path}.dataset", lambda: catalog.find(objects, DATASETS, spec.dataset))
+    if spec.boundary.unit == "mm" and not dataset.pixel_size_mm:
+        words = f"is mm, but {dataset.reference} has no pixel size; push it with --pixel-size-mm"
+        yield FieldViolation(f"{path}.boundary.unit", words)
+    if spec.network.task != "segmentation":
+        field = "student" if isinstance(spec, MultiTeacherSpec) else "network"
+        words = f"{spec.network.architecture} classifies; datasets are for segmentation"
+        yield FieldViolation(f"{path}.{field}.architecture", words)
+    if isinstance(spec, MultiTeacherSpec):
+        yield from _misfits(spec, path, dataset, _teachers(spec, path, objects))
+
+
+def _unlike(
+    spec: DataFreeSpec, path: str, teachers: Sequence[ModelManifest]
+) -> Iterator[FieldViolation]:
+    """What keeps teachers from guiding one student without data."""
+    first, task = teachers[0], spec.student.task
+    for index, teacher in enumerate(teachers):
+        own = f"{path}.teachers[{index}]"
+        if teacher.task != task:
+            words = f"is for {teacher.task}, the student for {task}"
+            yield FieldViolation(own, f"{teacher.reference} {words}")
+        for name in ("classes", "channels"):
+            if getattr(teacher, name) != getattr(first, name):
+                words = f"has other {name} than {first.reference}; without data they must be equal"
+                yield FieldViolation(own, f"{teacher.reference} {words}")
+    if all(teacher.task == task for teacher in teachers):
+        sizes = _wrong_images if task == "classification" else _wrong_samples
+        yield from sizes(spec, path, teachers)
+    for name in spec.class_shares:
+        if name not in first.classes[1:]:
+            words = f"is no foreground class of {first.reference}: {', '.join(first.classes[1:])}"
+            yield FieldViolation(f"{path}.class_shares.{name}", words)
+
+
+def _wrong_images(
+    spec: DataFreeSpec, path: str, teachers: Sequence[ModelManifest]
+) -> Iterator[FieldViolation]:
+    """Classifiers that take images of another side than the student."""
+    # The spec has made sure that no other side is asked for.
+    side = spec.student.stride
+    for index, teacher in enumerate(teachers):
+        if teacher.image_size != side:
+            words = f"{teacher.reference} takes images of {teacher.image_size} pixels a side"
+            student = f"{spec.student.architecture} of {side}"
+            yield FieldViolation(f"{path}.teachers[{index}]", f"{words}, the student {student}")
+
+
+def _wrong_samples(
+    spec: DataFreeSpec, path: str, teachers: Sequence[ModelManifest]
+) -> Iterator[FieldViolation]:
+    """Samples whose sides a teacher does not take."""
+    field = f"{path}.training.image_size"
+    side = sample_side(spec, teachers)
+    for teacher in teachers:
+        if side % teacher.stride:
+            words = f"must be a multiple of {teacher.stride} for {teacher.reference}; it is {side}"
+            yield FieldViolation(field, words)
+    if side > MAX_SAMPLE_SIDE:
+        strides = ", ".join(f"{teacher.stride} ({teacher.reference})" for teacher in teachers)
+        words = (
+            f"would have to be {side}, a multiple of {SAMPLE_STRIDE}, {spec.student.stride} (the "
+            f"student) and {strides}; the most is {MAX_SAMPLE_SIDE}"
+        )
+        yield FieldViolation(field, words)
 
 
 def _misfits(
@@ -94,6 +168,9 @@ def _misfits(
     whole = True
     for index, (reference, teacher) in enumerate(zip(spec.teachers, teachers, strict=True)):
         own = f"{path}.teachers[{index}]"
+        if teacher.task != "segmentation":
+            words = f"is for {teacher.task}; datasets are for segmentation"
+            yield FieldViolation(own, f"{teacher.reference} {words}")
         if teacher.channels != dataset.channels:
             words = f"takes {teacher.channels} channels; {dataset.reference} has {dataset.channels}"
             yield FieldViolation(own, words)

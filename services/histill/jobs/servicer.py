@@ -18,7 +18,7 @@ from histill.core.errors import (
     QueueUnavailableError,
     UnavailableError,
 )
-from histill.core.job_store import report_key
+from histill.core.job_store import report_key, samples_key
 from histill.core.jobs import Job, JobState
 from histill.core.names import parse_job_name
 from histill.jobs.admission import accepted
@@ -194,6 +194,21 @@ class JobsServicer(rpc.DistillationServiceServicer):
             return self.objects.get(report_key(job_id))
         except NotFoundError:
             raise NotFoundError(f"{job.name} is {job.state} and has no report") from None
+
+    async def GetSamples(  # noqa: N802 - the API's name
+        self, request: pb.GetSamplesRequest, context: Context
+    ) -> pb.GetSamplesResponse:
+        """What the generators of a data-free job made."""
+        del context
+        job_id = parse_job_name(request.name, field="name")
+        return pb.GetSamplesResponse(npz=await asyncio.to_thread(self._samples, job_id))
+
+    def _samples(self, job_id: str) -> bytes:
+        job = self.jobs.get(job_id)
+        try:
+            return self.objects.get(samples_key(job_id))
+        except NotFoundError:
+            raise NotFoundError(f"{job.name} is {job.state} and has no samples") from None
 
     async def ready(self) -> None:
         """Returns when S3 and Redis answer."""

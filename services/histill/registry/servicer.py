@@ -15,7 +15,7 @@ from histill.core import catalog, messages
 from histill.core.catalog import DATASETS, MODELS
 from histill.core.errors import InvalidArgumentError, NotFoundError
 from histill.core.headers import model_manifest
-from histill.core.manifests import TORCHSCRIPT, WEIGHTS
+from histill.core.manifests import STATISTICS, TORCHSCRIPT, WEIGHTS
 from histill.core.names import Reference, check_alias, check_name, parse_reference
 from histill.core.torchscript import check_program
 from histill.registry import headers
@@ -207,6 +207,8 @@ class RegistryServicer(rpc.RegistryServiceServicer):
 
 def _parameters(folder: Path, manifest: ModelManifest) -> int:
     """Checks the weights, and counts them; those of a program are not looked into."""
+    if (folder / STATISTICS).exists():
+        count_parameters(folder / STATISTICS, field="header.files")
     if manifest.network is None:
         check_program(folder / TORCHSCRIPT, field="header.files")
         return 0

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from histill.cli import datasets, demo, doctor, jobs, models, segment, up
+from histill.cli import datasets, demo, doctor, jobs, models, privacy, segment, up
 from histill.cli.output import complain
 from histill.core.errors import HistillError, InvalidArgumentError, SettingsError, UnavailableError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(privacy.app, name="privacy")
 app.command("segment")(segment.segment)
 app.command("up")(up.up)
 app.command("demo")(demo.demo)

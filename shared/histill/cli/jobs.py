@@ -77,7 +77,7 @@ def list_jobs(json: JsonFlag = False) -> None:
 def get(name: Name) -> None:
     """Prints one job as JSON."""
     with Client.connect() as client:
-        print_json(as_dict(client.jobs.get(_full(name))))
+        print_json(as_dict(client.jobs.get(full_name(name))))
 
 
 @app.command()
@@ -85,11 +85,11 @@ def watch(name: Name, json: JsonFlag = False) -> None:
     """Follows a job to its end; with --json, one event a line."""
     with Client.connect() as client:
         if json:
-            for event in client.jobs.watch(_full(name)):
+            for event in client.jobs.watch(full_name(name)):
                 print_json_line(as_dict(event))
-            job = client.jobs.get(_full(name))
+            job = client.jobs.get(full_name(name))
         else:
-            job = follow(client, _full(name))
+            job = follow(client, full_name(name))
     _exit(job)
 
 
@@ -97,7 +97,7 @@ def watch(name: Name, json: JsonFlag = False) -> None:
 def cancel(name: Name) -> None:
     """Cancels a job: at once when queued, within five seconds when running."""
     with Client.connect() as client:
-        job = client.jobs.cancel(_full(name))
+        job = client.jobs.cancel(full_name(name))
     say(f"{job.name} {'cancelling' if job.cancel_requested else state_of(job)}")
 
 
@@ -108,7 +108,18 @@ def report(
 ) -> None:
     """Writes a finished job's report: curves, examples, measures, digests."""
     with Client.connect() as client:
-        out.write_bytes(client.jobs.report(_full(name)))
+        out.write_bytes(client.jobs.report(full_name(name)))
+    say(f"wrote {out}")
+
+
+@app.command()
+def samples(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="NumPy archive to write.")] = Path("samples.npz"),
+) -> None:
+    """Writes what the generators of a data-free job made: hard and simple samples."""
+    with Client.connect() as client:
+        out.write_bytes(client.jobs.samples(full_name(name)))
     say(f"wrote {out}")
 
 
@@ -116,10 +127,11 @@ def report(
 def remove(name: Name) -> None:
     """Removes an ended job; its result model stays."""
     with Client.connect() as client:
-        client.jobs.delete(_full(name))
+        client.jobs.delete(full_name(name))
 
 
-def _full(name: str) -> str:
+def full_name(name: str) -> str:
+    """``jobs/ID`` of that, or of the ID alone."""
     return name if name.startswith("jobs/") else f"jobs/{name}"
 
 

@@ -15,12 +15,13 @@ from histill.api.registry.v1 import registry_service_pb2
 from histill.cli.files import load_yaml
 from histill.client.bundles import is_bundle, read_bundle
 from histill.core.errors import InvalidArgumentError
-from histill.core.manifests import CARD, ONNX, TORCHSCRIPT, WEIGHTS
+from histill.core.manifests import CARD, ONNX, STATISTICS, TORCHSCRIPT, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DESCRIPTION = "model.yaml"
+_FILES = (WEIGHTS, TORCHSCRIPT, ONNX, STATISTICS, CARD)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def described(folder: Path, name: str) -> Iterator[Described]:
         files = bundle.files
     else:
         header = _header(_described(folder), name, where=folder / DESCRIPTION)
-        found = [file for file in (WEIGHTS, TORCHSCRIPT, ONNX, CARD) if (folder / file).exists()]
+        found = [file for file in _FILES if (folder / file).exists()]
         files = {file: folder / file for file in found}
     with TemporaryDirectory(prefix="histill-push-") as scratch:
         links = []

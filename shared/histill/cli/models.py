@@ -64,7 +64,7 @@ def list_models(
         return
     print_table(
         "models",
-        ("model", "aliases", "network", "parameters", "size", "Dice", "made by"),
+        ("model", "aliases", "task", "network", "parameters", "size", "Dice", "made by"),
         [_row(model) for model in models],
     )
 
@@ -73,6 +73,7 @@ def _row(model: model_pb2.Model) -> tuple[str, ...]:
     return (
         model.reference,
         ", ".join(model.aliases),
+        model.task,
         model.architecture,
         # Those of a TorchScript program are not counted.
         f"{model.parameters:,}" if model.parameters else "",

@@ -133,6 +133,20 @@ class Jobs:
             request = pb.GetReportRequest(name=name)
             return self._stub.GetReport(request, timeout=self._timeout_s).html
 
+    def samples(self, name: str) -> bytes:
+        """Samples that the generators of a succeeded data-free job made.
+
+        Returns:
+            A NumPy archive (.npz) of ``hard`` and ``simple``, each uint8 [N, H, W, C];
+            load it with ``allow_pickle=False``.
+
+        Raises:
+            NotFoundError: There is no such job, or it has no samples.
+        """
+        with translated():
+            request = pb.GetSamplesRequest(name=name)
+            return self._stub.GetSamples(request, timeout=self._timeout_s).npz
+
     def wait(self, name: str) -> job_pb2.Job:
         """Returns the job once it has ended."""
         for _ in self.watch(name):

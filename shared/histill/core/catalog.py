@@ -23,7 +23,7 @@ from histill.core.manifests import ArtifactFile, DatasetManifest, ModelManifest
 from histill.core.names import Reference, parse_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from histill.core.ports import ObjectStore, VersionCounter
@@ -185,7 +185,7 @@ def read_file(
 
 
 def fetch(
-    store: ObjectStore, shelf: Shelf[M], manifest: M, folder: Path, *, only: str = ""
+    store: ObjectStore, shelf: Shelf[M], manifest: M, folder: Path, *, only: Collection[str] = ()
 ) -> Iterator[int]:
     """Writes a version's files into a folder; yields the bytes of each step.
 
@@ -196,14 +196,14 @@ def fetch(
         shelf: ``MODELS`` or ``DATASETS``.
         manifest: The version.
         folder: Made when missing.
-        only: Only the file of this path; empty means all.
+        only: Only the files of these paths, as far as there are any; empty means all.
 
     Raises:
         CorruptArtifactError: A file differs from the manifest.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file in manifest.files:
-        if only and file.path != only:
+        if only and file.path not in only:
             continue
         with (folder / file.path).open("wb") as out:
             for chunk in read_file(store, shelf, manifest, file):

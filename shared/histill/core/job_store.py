@@ -22,6 +22,7 @@ from histill.core.errors import (
 )
 from histill.core.events import JobEvent
 from histill.core.jobs import Job
+from histill.core.manifests import GENERATORS, SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,16 @@ def job_prefix(job_id: str) -> str:
 def report_key(job_id: str) -> str:
     """Key of a job's HTML report."""
     return f"{job_prefix(job_id)}report.html"
+
+
+def samples_key(job_id: str) -> str:
+    """Key of the samples that a data-free job's generators made."""
+    return f"{job_prefix(job_id)}{SAMPLES}"
+
+
+def generators_key(job_id: str) -> str:
+    """Key of the weights of a data-free job's generators."""
+    return f"{job_prefix(job_id)}{GENERATORS}"
 
 
 def _record_key(job_id: str) -> str:

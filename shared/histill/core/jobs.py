@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from histill.core.errors import IllegalMoveError
-from histill.core.specs import MultiTeacherSpec, SupervisedSpec
+from histill.core.specs import DataFreeSpec, JobSpec, MultiTeacherSpec, SupervisedSpec
 
 
 class JobState(StrEnum):
@@ -43,6 +43,7 @@ class JobKind(StrEnum):
 
     SUPERVISED = "SUPERVISED"
     MULTI_TEACHER = "MULTI_TEACHER"
+    DATA_FREE = "DATA_FREE"
 
 
 class _Record(BaseModel):
@@ -93,7 +94,7 @@ class Job(_Record):
     """
 
     id: str
-    spec: SupervisedSpec | MultiTeacherSpec
+    spec: JobSpec
     create_time: datetime
     display_name: str = ""
     priority: int = 0
@@ -123,6 +124,8 @@ class Job(_Record):
                 return JobKind.SUPERVISED
             case MultiTeacherSpec():
                 return JobKind.MULTI_TEACHER
+            case DataFreeSpec():
+                return JobKind.DATA_FREE
 
     def moved_to(self, state: JobState, *, at: datetime, **changes: Any) -> Job:
         """The job in another state.

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from histill.core.specs import NetworkSpec
+from histill.core.specs import NetworkSpec, Task
 
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
 CARD = "card.md"
 TORCHSCRIPT = "model.ts"
+STATISTICS = "statistics.safetensors"
+GENERATORS = "generators.safetensors"
+SAMPLES = "samples.npz"
 
 
 class ModelRole(StrEnum):
@@ -62,6 +65,20 @@ class Normalization(_Manifest):
     scaling: Literal["constant", "image_range", "image_zscore"] = "constant"
 
 
+class DifferentialPrivacy(_Manifest):
+    """The guarantee that a model was trained under.
+
+    Attributes:
+        epsilon: Above 0.
+        delta: In [0, 1).
+
+    Source: Dwork and Roth, The Algorithmic Foundations of Differential Privacy, 2014.
+    """
+
+    epsilon: float = Field(gt=0, le=1e6)
+    delta: float = Field(default=0.0, ge=0, lt=1)
+
+
 class ModelManifest(_Manifest):
     """A version of a model.
 
@@ -71,7 +88,14 @@ class ModelManifest(_Manifest):
         multiple_of: Sides of the input of a TorchScript program are multiples of it.
         activation: What turns its output into probabilities. ``softmax``: one logit a
             class. ``sigmoid``: one logit a foreground class, against 0 for background.
-        classes: Names; the index is the value in a mask, 0 the background.
+        task: ``segmentation`` gives one class a pixel, ``classification`` one an image.
+        classes: Names; the index is the value in a mask, 0 the background. Those of a
+            classification model are all alike.
+        image_size: Side of the square images or crops that it was trained on, in pixels; 0
+            when not known.
+        class_shares: Share of foreground classes in the pixels of its training images, by
+            name; what is not to be told is left out.
+        privacy: What its training guarantees, if anything.
         metrics: Measures on validation images, e.g. ``dice`` in [0, 1].
         teachers: References of the teachers it was distilled from.
         dataset: Reference of the dataset it was trained on, or empty.
@@ -85,9 +109,13 @@ class ModelManifest(_Manifest):
     network: NetworkSpec | None
     multiple_of: int = Field(default=1, ge=1, le=1024)
     activation: Literal["softmax", "sigmoid"] = "softmax"
+    task: Task = "segmentation"
     channels: int = Field(ge=1, le=64)
     classes: tuple[str, ...] = Field(min_length=2, max_length=256)
+    image_size: int = Field(default=0, ge=0, le=4096)
     normalization: Normalization
+    class_shares: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    privacy: DifferentialPrivacy | None = None
     parameters: int = 0
     metrics: dict[str, float] = {}
     teachers: tuple[str, ...] = ()
@@ -109,7 +137,7 @@ class ModelManifest(_Manifest):
     @property
     def servable(self) -> bool:
         """The inference service can serve it."""
-        return any(f.path == ONNX for f in self.files)
+        return self.task == "segmentation" and any(f.path == ONNX for f in self.files)
 
 
 class DatasetManifest(_Manifest):

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from pydantic import ValidationError
 
-from histill.api.distillation.v1 import job_pb2
+from histill.api.distillation.v1 import job_pb2, spec_pb2
 from histill.api.registry.v1 import dataset_pb2, model_pb2
 from histill.core.errors import FieldViolation, InvalidArgumentError
 from histill.core.manifests import (
@@ -21,7 +21,7 @@ from histill.core.manifests import (
     ModelManifest,
     ModelRole,
 )
-from histill.core.specs import JobSpec, MultiTeacherSpec, SupervisedSpec
+from histill.core.specs import DataFreeSpec, JobSpec, MultiTeacherSpec, SupervisedSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from histill.core.events import JobEvent
     from histill.core.jobs import Job, JobError, JobKind, JobState, Progress
 
-_SPECS: dict[str, type[SupervisedSpec | MultiTeacherSpec]] = {
+_SPECS: dict[str, type[JobSpec]] = {
     "supervised": SupervisedSpec,
     "multi_teacher": MultiTeacherSpec,
+    "data_free": DataFreeSpec,
 }
+# What people write who are used to the other kinds of jobs.
+_DATA_FIELDS = frozenset({"dataset", "data", "images"})
 
 
 def job_from_yaml(values: Mapping[str, Any]) -> job_pb2.Job:
@@ -62,7 +65,10 @@ def _misfits(values: Any, kind: Descriptor, path: str) -> Iterator[FieldViolatio
         field = kind.fields_by_name.get(name)
         if field is None:
             known = ", ".join(sorted(kind.fields_by_name))
-            yield FieldViolation(f"{path}.{name}", f"is not a field; there are {known}")
+            words = f"is not a field; there are {known}"
+            if name in _DATA_FIELDS and kind is spec_pb2.DataFreeSpec.DESCRIPTOR:
+                words = f"is not a field: a data-free job takes no data; there are {known}"
+            yield FieldViolation(f"{path}.{name}", words)
         elif field.message_type and not field.is_repeated:
             yield from _misfits(value, field.message_type, f"{path}.{name}")
         else:
@@ -125,7 +131,7 @@ def job_message(job: Job) -> job_pb2.Job:
         request_id=job.request_id,
         cancel_requested=job.cancel_requested,
     )
-    name = "supervised" if isinstance(job.spec, SupervisedSpec) else "multi_teacher"
+    name = next(name for name, kind in _SPECS.items() if isinstance(job.spec, kind))
     ParseDict(job.spec.model_dump(mode="json"), getattr(message, name))
     return message
 
@@ -205,6 +211,9 @@ def model_message(manifest: ModelManifest, aliases: Mapping[str, int]) -> model_
         files=files_message(manifest.files),
         create_time=timestamp(manifest.create_time),
         servable=manifest.servable,
+        task=manifest.task,
+        dp_epsilon=manifest.privacy.epsilon if manifest.privacy else 0.0,
+        dp_delta=manifest.privacy.delta if manifest.privacy else 0.0,
     )
 
 

@@ -7,6 +7,7 @@ test holds the two against each other.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -19,6 +20,11 @@ DatasetReference = Annotated[
     str, StringConstraints(pattern=rf"^{NAME_PATTERN}(@[1-9][0-9]{{0,8}})?$")
 ]
 
+Task = Literal["segmentation", "classification"]
+LENET_SIDE = 32  # of the images that LeNet-5 takes
+SAMPLE_STRIDE = 8  # generators double the sides of their first layer three times
+MAX_SAMPLE_SIDE = 1024
+
 
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -27,15 +33,26 @@ class _Spec(BaseModel):
 class NetworkSpec(_Spec):
     """A network of the closed registry (``histill.distill.nets``)."""
 
-    architecture: Literal["unet", "basic_unet", "attention_unet", "segresnet"] = "unet"
-    width: int = Field(default=8, ge=4, le=128)
+    architecture: Literal["unet", "basic_unet", "attention_unet", "segresnet", "lenet5"] = "unet"
+    width: int = Field(default=8, ge=3, le=128)
     depth: int = Field(default=4, ge=2, le=6)
     norm: Literal["batch", "instance"] = "batch"
 
+    @model_validator(mode="after")
+    def _lenet_has_batch_norms(self) -> Self:
+        if self.architecture == "lenet5" and self.norm != "batch":
+            raise ValueError(f"norm {self.norm} is not for lenet5, which has batch norms")
+        return self
+
+    @property
+    def task(self) -> Task:
+        """What the family does: ``lenet5`` gives one class an image, all others one a pixel."""
+        return "classification" if self.architecture == "lenet5" else "segmentation"
+
     @property
     def stride(self) -> int:
-        """Input sides must be multiples of this many pixels."""
-        return int(2 ** (self.depth - 1))
+        """Input sides must be multiples of this many pixels; those of ``lenet5`` equal it."""
+        return LENET_SIDE if self.architecture == "lenet5" else int(2 ** (self.depth - 1))
 
 
 class TrainingSpec(_Spec):
@@ -167,4 +184,86 @@ class MultiTeacherSpec(_Spec):
         return self.student
 
 
-JobSpec = SupervisedSpec | MultiTeacherSpec
+class DataFreeTraining(_Spec):
+    """How generators and student are trained."""
+
+    steps: int = Field(default=1500, ge=1, le=10_000_000)
+    student_steps: int = Field(default=5, ge=1, le=100)
+    batch_size: int = Field(default=32, ge=4, le=4096)
+    image_size: int = Field(default=0, ge=0, le=MAX_SAMPLE_SIDE)
+    learning_rate: float = Field(default=3e-3, ge=1e-6, le=1.0)
+    weight_decay: float = Field(default=1e-4, ge=0.0, le=1.0)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    overlap_weight: float = Field(default=1.0, ge=0.0, le=100.0)
+    ema_decay: float = Field(default=0.0, ge=0.0, le=0.9999)
+    rollbacks: int = Field(default=3, ge=0, le=10)
+
+
+class GeneratorsSpec(_Spec):
+    """G1, which makes difficult samples, and G2, which makes simple ones."""
+
+    mode: Literal["average", "separate", "hard", "simple"] = "average"
+    decay: float = Field(default=0.95, ge=0.0, le=0.9999)
+    width: int = Field(default=16, ge=4, le=128)
+    noise: int = Field(default=64, ge=4, le=1024)
+    learning_rate: float = Field(default=2e-3, ge=1e-6, le=1.0)
+    adversarial_weight: float = Field(default=1.0, ge=0.0, le=100.0)
+    adversary: Literal["log", "plain"] = "log"
+    statistics_weight: float = Field(default=1.0, ge=0.0, le=100.0)
+    balance_weight: float = Field(default=1.0, ge=0.0, le=100.0)
+    confidence_weight: float = Field(default=1.0, ge=0.0, le=100.0)
+    warmup: float = Field(default=0.05, ge=0.0, le=1.0)
+    agreed_only: bool = False
+
+
+class SampleSharing(_Spec):
+    """What the student's batches consist of."""
+
+    hard_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    rule: Literal["fixed", "rising", "adaptive"] = "adaptive"
+    memory_share: float = Field(default=0.5, ge=0.0, le=0.9)
+    memory: int = Field(default=4096, ge=0, le=1_000_000)
+    blending: float = Field(default=1.0, ge=0.0, le=1.0)
+
+
+class DataFreeSpec(_Spec):
+    """Distil teachers into a student without any data."""
+
+    output_model: ModelName
+    teachers: tuple[ModelReference, ...] = Field(min_length=1, max_length=8)
+    student: NetworkSpec = NetworkSpec()
+    training: DataFreeTraining = DataFreeTraining()
+    generators: GeneratorsSpec = GeneratorsSpec()
+    samples: SampleSharing = SampleSharing()
+    class_shares: dict[str, Annotated[float, Field(ge=1e-4, le=0.95)]] = {}
+    keep_generators: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.teachers)) != len(self.teachers):
+            raise ValueError("teachers names one twice; it would count double")
+        side, whole = self.training.image_size, math.lcm(SAMPLE_STRIDE, self.student.stride)
+        if self.student.task == "classification":
+            if side and side != self.student.stride:
+                raise ValueError(
+                    f"training.image_size must be {self.student.stride} for a student that is "
+                    f"{self.student.architecture}; it is {side}"
+                )
+            if self.class_shares:
+                raise ValueError("class_shares are shares of pixels; the student classifies images")
+        elif side % whole:
+            raise ValueError(
+                f"training.image_size must be a multiple of {whole}, of {SAMPLE_STRIDE} and of "
+                f"the student's stride; it is {side}"
+            )
+        if sum(self.class_shares.values()) >= 1:
+            raise ValueError("class_shares sum to 1 or more; nothing is left for the background")
+        return self
+
+    @property
+    def network(self) -> NetworkSpec:
+        """The network that is trained: the student."""
+        return self.student
+
+
+JobSpec = SupervisedSpec | MultiTeacherSpec | DataFreeSpec

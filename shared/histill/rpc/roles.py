@@ -20,6 +20,8 @@ ROLES: dict[str, Role] = {
     _DISTILLATION + "DeleteJob": "admin",
     _DISTILLATION + "WatchJob": "viewer",
     _DISTILLATION + "GetReport": "viewer",
+    # Samples show more of what teachers learnt than a report does.
+    _DISTILLATION + "GetSamples": "operator",
     _REGISTRY + "UploadModel": "operator",
     _REGISTRY + "DownloadModel": "operator",
     _REGISTRY + "GetModel": "viewer",

@@ -13,9 +13,13 @@ COMMANDS = [
     "demo",
     "doctor",
     "segment",
-    *(f"jobs {verb}" for verb in ("submit", "ls", "get", "watch", "cancel", "report", "rm")),
+    *(
+        f"jobs {verb}"
+        for verb in ("submit", "ls", "get", "watch", "cancel", "report", "samples", "rm")
+    ),
     *(f"models {verb}" for verb in ("push", "ls", "get", "alias", "rm")),
     *(f"datasets {verb}" for verb in ("push", "ls", "rm")),
+    *(f"privacy {verb}" for verb in ("audit", "neighbours")),
 ]
 
 

@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -123,6 +124,53 @@ def test_weights_are_taken_as_before(tmp_path: Path) -> None:
         assert json.loads(model.header.network_json) == {"width": 4, "depth": 2}
         assert model.header.role == model_pb2.MODEL_ROLE_STUDENT
         check(model)
+
+
+def test_statistics_go_with_the_weights(registry: Registry, tmp_path: Path) -> None:
+    """A network without batch norms brings what its norms saw."""
+    net = build_network(NetworkSpec(width=4, depth=2, norm="instance"), channels=1, classes=2)
+    save_file(net.state_dict(), tmp_path / "weights.safetensors")
+    save_file({"model.0.adn.N.mean": torch.zeros(4)}, tmp_path / "statistics.safetensors")
+    network = "network: {width: 4, depth: 2, norm: instance}\n"
+    shares = "image_size: 96\nclass_shares: {blob: 0.25}\n"
+    (tmp_path / "model.yaml").write_text(PROGRAM + network + shares)
+    result = push(tmp_path)
+    assert result.exit_code == 0, result.output
+    ((header, files),) = registry.pushed
+    assert list(files) == ["weights.safetensors", "statistics.safetensors"]
+    assert (header.image_size, dict(header.class_shares)) == (96, {"blob": 0.25})
+
+
+def test_a_classifier_is_checked_and_pushed(registry: Registry, tmp_path: Path) -> None:
+    """Its task, the size that it takes and the privacy that it was trained under."""
+    said = "task: classification\nimage_size: 32\ndp_epsilon: 3.0\ndp_delta: 1.0e-5\n"
+    programs.write(programs.Classifier(side=32), tmp_path)
+    (tmp_path / "model.yaml").write_text(PROGRAM + said)
+    result = push(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "checked: " in result.output
+    ((header, _),) = registry.pushed
+    assert (header.task, header.image_size) == ("classification", 32)
+    assert (header.dp_epsilon, header.dp_delta) == (3.0, 1e-5)
+
+
+def test_a_segmenting_program_is_no_classifier(registry: Registry, tmp_path: Path) -> None:
+    """The check says what a classifier would have to give; nothing is pushed."""
+    result = push(program(tmp_path, PROGRAM + "task: classification\nimage_size: 32\n"))
+    assert "[2, 2] is needed to classify" in result.output
+    assert registry.pushed == []
+
+
+def test_a_listing_tells_the_task(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the network, for people as for programs."""
+    listed = [model_pb2.Model(reference="t@1", task="classification", architecture="lenet5")]
+    monkeypatch.setattr(registry, "list", lambda **_: listed, raising=False)
+    monkeypatch.setattr("histill.cli.output.console.width", 200)
+    shown = CliRunner().invoke(app, ["models", "ls"]).output
+    assert "task" in shown
+    assert "classification" in shown
+    found = CliRunner().invoke(app, ["models", "ls", "--json"]).output
+    assert json.loads(found)[0]["task"] == "classification"
 
 
 def test_a_bundle_is_pushed_under_the_registrys_names(registry: Registry, tmp_path: Path) -> None:

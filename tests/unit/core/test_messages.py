@@ -14,21 +14,23 @@ from histill.core import messages
 from histill.core.errors import InvalidArgumentError
 from histill.core.events import JobEvent
 from histill.core.jobs import Job, JobError, JobKind, JobState, Progress
-from histill.core.specs import MultiTeacherSpec, SupervisedSpec
+from histill.core.specs import DataFreeSpec, JobSpec, MultiTeacherSpec, SupervisedSpec
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 500_000, tzinfo=UTC)
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 SPECS = [
     SupervisedSpec(dataset="d", output_model="m"),
     MultiTeacherSpec(dataset="d@2", output_model="m", teachers=("t@production", "u@7")),
+    DataFreeSpec(output_model="m", teachers=("t@3",), class_shares={"gland": 0.2}),
 ]
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_spec_survives_its_message(spec: SupervisedSpec | MultiTeacherSpec) -> None:
-    """Spec to message and back changes nothing."""
+def test_a_spec_survives_its_message_and_its_record(spec: JobSpec) -> None:
+    """Spec to message and back changes nothing, nor does the stored job."""
     job = Job(id="a" * 20, spec=spec, create_time=NOW)
     assert messages.spec_of(messages.job_message(job)) == spec
+    assert Job.model_validate_json(job.model_dump_json()) == job
 
 
 @pytest.mark.parametrize("state", JobState)
@@ -87,6 +89,45 @@ def test_unknown_and_mistyped_fields_are_named_by_path() -> None:
     assert "steps" in caught.value.violations[0].description
 
 
+def test_a_data_free_job_is_read_from_yaml_and_written_back() -> None:
+    """What is set is kept, what is not has its default, and the kind is told."""
+    text = """
+    data_free:
+      output_model: m
+      teachers: [t@production]
+      student: {architecture: lenet5, width: 3}
+      training: {steps: 10, student_steps: 2}
+      generators: {mode: separate, adversary: plain}
+      samples: {rule: fixed, memory: 0}
+      keep_generators: true
+    """
+    spec = messages.spec_of(messages.job_from_yaml(yaml.safe_load(text)))
+    assert isinstance(spec, DataFreeSpec)
+    assert (spec.student.width, spec.training.steps, spec.samples.memory) == (3, 10, 0)
+    assert (spec.generators.mode, spec.generators.decay) == ("separate", 0.95)
+    message = messages.job_message(Job(id="a" * 20, spec=spec, create_time=NOW))
+    assert message.kind == job_pb2.JOB_KIND_DATA_FREE
+    assert message.data_free.student.architecture == "lenet5"
+    assert messages.spec_of(message) == spec
+
+
+@pytest.mark.parametrize("field", ["dataset", "data", "images"])
+def test_a_data_free_job_takes_no_data(field: str) -> None:
+    """Whoever names data is told by the field's path that there is no place for it."""
+    values = {"output_model": "m", "teachers": ["t"], field: "d@1"}
+    with pytest.raises(InvalidArgumentError) as caught:
+        messages.job_from_yaml({"data_free": values})
+    (violation,) = caught.value.violations
+    assert violation.field == f"job.data_free.{field}"
+    assert "a data-free job takes no data" in violation.description
+
+
+def test_other_jobs_are_not_told_about_data() -> None:
+    """Where data belongs, a misspelt field is just a misspelt field."""
+    with pytest.raises(InvalidArgumentError, match="images: is not a field; there are"):
+        messages.job_from_yaml({"supervised": {"images": "d"}})
+
+
 def test_values_out_of_range_are_named_with_the_range() -> None:
     """Lists show the index; numbers show the limit and the value."""
     job = messages.job_from_yaml(
@@ -114,5 +155,5 @@ def test_two_specs_in_one_job_are_refused() -> None:
 
 def test_a_job_without_a_spec_says_what_to_set() -> None:
     """The error lists the kinds there are."""
-    with pytest.raises(InvalidArgumentError, match="supervised, multi_teacher"):
+    with pytest.raises(InvalidArgumentError, match="supervised, multi_teacher, data_free"):
         messages.spec_of(job_pb2.Job())

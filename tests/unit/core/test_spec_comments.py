@@ -20,6 +20,10 @@ MODELS: list[type[BaseModel]] = [
     specs.ClassMap,
     specs.SupervisedSpec,
     specs.MultiTeacherSpec,
+    specs.DataFreeTraining,
+    specs.GeneratorsSpec,
+    specs.SampleSharing,
+    specs.DataFreeSpec,
 ]
 
 

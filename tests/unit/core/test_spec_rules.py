@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+import manifests
 from histill.core.errors import InvalidArgumentError
 from histill.core.messages import job_from_yaml, spec_of
+from histill.core.samples import sample_side
+from histill.core.specs import DataFreeSpec, NetworkSpec
 
 MULTI = {"dataset": "d", "output_model": "m", "teachers": ["a", "b"]}
+FREE = {"output_model": "m", "teachers": ["a", "b"]}
 
 
 @pytest.mark.parametrize(
@@ -36,3 +40,69 @@ def test_fields_that_do_not_go_together_are_told(changes: dict[str, Any], words:
     with pytest.raises(InvalidArgumentError, match=words) as caught:
         spec_of(job_from_yaml({"multi_teacher": MULTI | changes}))
     assert "output_model" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"teachers": ["a", "a"]}, "job.data_free: teachers names one twice"),
+        (
+            {"training": {"image_size": 60}},
+            "job.data_free: training.image_size must be a multiple of 8, .*; it is 60",
+        ),
+        (
+            {"training": {"image_size": 40}, "student": {"depth": 5}},
+            "training.image_size must be a multiple of 16",
+        ),
+        (
+            {"training": {"image_size": 64}, "student": {"architecture": "lenet5"}},
+            "training.image_size must be 32 for a student that is lenet5; it is 64",
+        ),
+        (
+            {"class_shares": {"x": 0.1}, "student": {"architecture": "lenet5"}},
+            "class_shares are shares of pixels; the student classifies images",
+        ),
+        ({"class_shares": {"x": 0.5, "y": 0.5}}, "class_shares sum to 1 or more"),
+        (
+            {"student": {"architecture": "lenet5", "norm": "instance"}},
+            "job.data_free.student: norm instance is not for lenet5",
+        ),
+        ({"class_shares": {"x": 0.0}}, "job.data_free.class_shares.x: .*0.0001"),
+        ({"teachers": []}, "job.data_free.teachers: field required"),
+        ({"student": {"width": 2}}, "job.data_free.student.width: .*greater than or equal to 3"),
+    ],
+)
+def test_data_free_fields_that_do_not_go_together_are_told(
+    changes: dict[str, Any], words: str
+) -> None:
+    """The message names the field and what it would have to be."""
+    with pytest.raises(InvalidArgumentError, match=words):
+        spec_of(job_from_yaml({"data_free": FREE | changes}))
+
+
+def test_a_family_has_its_task_and_stride() -> None:
+    """LeNet-5 classifies images of one side; the others segment multiples of their stride."""
+    lenet = NetworkSpec(architecture="lenet5", width=3, depth=2)
+    assert (lenet.task, lenet.stride) == ("classification", 32)
+    unet = NetworkSpec(width=3, depth=5)
+    assert (unet.task, unet.stride) == ("segmentation", 16)
+
+
+@pytest.mark.parametrize(
+    ("asked", "strides", "side"),
+    [(0, [1], 64), (0, [8, 128], 128), (0, [12, 1], 72), (96, [1], 96)],
+)
+def test_samples_are_as_large_as_all_networks_take(
+    asked: int, strides: list[int], side: int
+) -> None:
+    """As asked for; else the least multiple of every stride from 64 on."""
+    spec = DataFreeSpec.model_validate(FREE | {"training": {"image_size": asked}})
+    teachers = [manifests.model(network=None, multiple_of=stride) for stride in strides]
+    assert sample_side(spec, teachers) == side
+
+
+def test_samples_for_classifiers_are_as_large_as_their_images() -> None:
+    """The side that the teacher was trained on, of which there is no choice."""
+    lenet = NetworkSpec(architecture="lenet5")
+    spec = DataFreeSpec.model_validate(FREE | {"student": lenet})
+    assert sample_side(spec, [manifests.classifier()]) == 32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from histill.core.manifests import (
-    DatasetManifest,
-    LabelKind,
-    ModelManifest,
-    ModelRole,
-    Normalization,
-)
-from histill.core.specs import NetworkSpec
+import manifests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+    from histill.core.manifests import DatasetManifest, ModelManifest
 
 
 @pytest.fixture(autouse=True)
@@ -51,42 +43,13 @@ def png() -> Callable[[npt.NDArray[Any]], bytes]:
 @pytest.fixture
 def dataset_manifest() -> Callable[..., DatasetManifest]:
     """Makes a dataset's manifest; one-channel, two-class, semantic unless told."""
-
-    def make(**changes: Any) -> DatasetManifest:
-        fields: dict[str, Any] = {
-            "name": "blobs",
-            "version": 1,
-            "classes": ("background", "blob"),
-            "channels": 1,
-            "label_kind": LabelKind.SEMANTIC,
-            "splits": {"train": 4, "val": 2},
-            "create_time": _NOW,
-            "files": (),
-        }
-        return DatasetManifest(**(fields | changes))
-
-    return make
+    return manifests.dataset
 
 
 @pytest.fixture
 def model_manifest() -> Callable[..., ModelManifest]:
     """Makes a teacher's manifest that fits ``dataset_manifest``."""
-
-    def make(**changes: Any) -> ModelManifest:
-        fields: dict[str, Any] = {
-            "name": "teacher",
-            "version": 1,
-            "role": ModelRole.TEACHER,
-            "network": NetworkSpec(width=4, depth=2),
-            "channels": 1,
-            "classes": ("background", "blob"),
-            "normalization": Normalization(mean=(0.5,), std=(0.25,)),
-            "create_time": _NOW,
-            "files": (),
-        }
-        return ModelManifest(**(fields | changes))
-
-    return make
+    return manifests.model
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
+import manifests
 import torchscripts as programs
 from histill.core.specs import NetworkSpec
 from histill.distill.check import check_teacher, read_header
@@ -20,8 +22,6 @@ from histill.distill.nets import build_network
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from torch import nn
 
     from histill.core.manifests import ModelManifest
 
@@ -96,6 +96,44 @@ def test_good_teachers_have_no_problem(scaling: str, tmp_path: Path, model_manif
         assert found.problems == []
         assert found.parameters > 10
         assert found.ms_per_image > 0
+
+
+def test_good_classifiers_have_no_problem(tmp_path: Path) -> None:
+    """A TorchScript program, and the weights of LeNet-5."""
+    manifest = manifests.classifier()
+    assert manifest.network is not None
+    net = build_network(manifest.network, channels=1, classes=10)
+    save_file(net.state_dict(), tmp_path / "weights.safetensors")
+    programs.write(programs.Classifier(outputs=10, side=32), tmp_path)
+    for network in (manifest.network, None):
+        found = check_teacher(tmp_path, manifests.classifier(network=network))
+        assert found.problems == []
+        assert found.parameters > 600
+        assert found.ms_per_image > 0
+
+
+@pytest.mark.parametrize(
+    ("net", "code", "words"),
+    [
+        (programs.Classifier(outputs=3), "WRONG_OUTPUT_SHAPE", "[2, 10] is needed to classify"),
+        (programs.Plain(outputs=10), "WRONG_OUTPUT_SHAPE", "[2, 10] is needed to classify"),
+        (programs.Classifier(outputs=10, side=64), "WRONG_OUTPUT_SHAPE", "stops on 32x32"),
+        (programs.Classifier(channels=3, outputs=10), "WRONG_CHANNELS", "takes 3 channels"),
+        (
+            nn.Sequential(programs.Classifier(outputs=10), nn.Softmax(dim=1)),
+            "NOT_LOGITS",
+            "a softmax inside",
+        ),
+    ],
+)
+def test_a_bad_classifier_is_told_by_a_code(
+    net: nn.Module, code: str, words: str, tmp_path: Path
+) -> None:
+    """The same codes as for segmentation, and what a classifier would have to give."""
+    folder = programs.write(net, tmp_path)
+    (problem,) = check_teacher(folder, manifests.classifier(network=None)).problems
+    assert (problem.code, bool(problem.hint)) == (code, True)
+    assert words in problem.message
 
 
 def test_the_command_prints_json_and_needs_no_environment(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from histill.core.errors import WorkFailedError
 from histill.core.manifests import Normalization
 from histill.core.specs import NetworkSpec
-from histill.distill.export import Servable, compare, export_onnx
+from histill.distill.export import Servable, ServableClassifier, compare, export_onnx
 from histill.distill.nets import build_network
 from histill.distill.predict import Normalized
 
@@ -68,7 +68,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     meta = session.get_modelmeta().custom_metadata_map
     assert meta["histill.stride"] == "4"
     assert json.loads(meta["histill.classes"]) == list(CLASSES)
-    assert meta["histill.format"] == "1"
+    assert (meta["histill.format"], meta["histill.task"]) == ("1", "segmentation")
     (image,) = session.get_inputs()
     assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["n", "h", "w", 3])
     outputs = [(o.name, o.type) for o in session.get_outputs()]
@@ -77,6 +77,62 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
         ("confidence", "tensor(float)"),
         ("probabilities", "tensor(float)"),
     ]
+
+
+def classifier() -> Normalized:
+    """A LeNet-5 of three channels and classes, with lived-in statistics and sure of itself."""
+    torch.manual_seed(0)
+    spec = NetworkSpec(architecture="lenet5", width=3)
+    net = Normalized(
+        build_network(spec, channels=3, classes=3),
+        Normalization(mean=(0.7, 0.5, 0.6), std=(0.2, 0.3, 0.25)),
+    )
+    net(torch.rand(8, 3, 32, 32) * 255)
+    return net
+
+
+def export_classifier(net: Normalized, path: Path) -> Path:
+    sample = np.full((32, 32, 3), 200, dtype=np.uint8)
+    export_onnx(
+        net, path, channels=3, stride=32, classes=CLASSES, samples=[sample], task="classification"
+    )
+    return path
+
+
+def test_a_classifier_gives_one_label_an_image(tmp_path: Path) -> None:
+    """Batches other than the traced one give what torch gives, under the contract's names."""
+    net = classifier()
+    path = export_classifier(net, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    meta = session.get_modelmeta().custom_metadata_map
+    assert (meta["histill.task"], meta["histill.stride"]) == ("classification", "32")
+    (image,) = session.get_inputs()
+    assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["n", 32, 32, 3])
+    assert [(o.name, o.type, o.shape) for o in session.get_outputs()] == [
+        ("label", "tensor(uint8)", ["n"]),
+        ("confidence", "tensor(float)", ["n"]),
+        ("probabilities", "tensor(float)", ["n", 3]),
+    ]
+    batch = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    label, confidence, probabilities = session.run(None, {"image": batch})
+    with torch.inference_mode():
+        expected = ServableClassifier(net)(torch.from_numpy(batch))
+    assert label.tolist() == expected[0].tolist()
+    np.testing.assert_allclose(confidence, expected[1].numpy(), atol=1e-4)
+    np.testing.assert_allclose(probabilities, expected[2].numpy(), atol=1e-4)
+
+
+def test_a_differing_classifier_is_refused(tmp_path: Path) -> None:
+    """Labels and probabilities are held against those of the network."""
+    net = classifier()
+    path = export_classifier(net, tmp_path / "model.onnx")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(-1.5)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    with pytest.raises(WorkFailedError, match="of the images get the same class") as caught:
+        compare(ServableClassifier(net).eval(), path, [image])
+    assert caught.value.reason == "EXPORT_MISMATCH"
 
 
 def test_a_differing_file_is_refused(tmp_path: Path) -> None:

@@ -53,6 +53,40 @@ def test_width_and_depth_add_parameters(architecture: str) -> None:
     assert small < deep
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_narrowest_networks_can_be_built(architecture: str) -> None:
+    """Three channels are enough for every family."""
+    net = build_network(spec(architecture=architecture, width=3), channels=1, classes=2)
+    assert net(torch.zeros(2, 1, 16, 16)).shape == (2, 2, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("width", "shapes", "parameters"),
+    [
+        (6, [(6, 1), (16, 6), (120, 16)], 61_990),
+        (3, [(3, 1), (8, 3), (60, 8)], 15_880),
+    ],
+)
+def test_lenet_has_the_layers_of_its_paper(
+    width: int, shapes: list[tuple[int, int]], parameters: int
+) -> None:
+    """Convolutions of 5 x 5, then 84 and ten outputs; at width 3 half of each."""
+    net = build_network(spec(architecture="lenet5", width=width), channels=1, classes=10)
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    assert [tuple(m.weight.shape) for m in convolutions] == [(*s, 5, 5) for s in shapes]
+    assert [m.out_features for m in net.modules() if isinstance(m, nn.Linear)] == [14 * width, 10]
+    # Those of the paper's fully connected form, and two a channel of each batch norm.
+    assert count_parameters(net) == parameters
+
+
+def test_lenet_gives_one_row_an_image() -> None:
+    """Images of 32 x 32 pixels become logits [N, classes]; no other size is taken."""
+    net = build_network(spec(architecture="lenet5", width=6), channels=3, classes=7)
+    assert net(torch.zeros(4, 3, 32, 32)).shape == (4, 7)
+    with pytest.raises(RuntimeError):
+        net(torch.zeros(4, 3, 40, 40))
+
+
 def test_equal_seeds_give_equal_weights() -> None:
     """Fresh weights come from torch's global generator alone."""
     nets = []

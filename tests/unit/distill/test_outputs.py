@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from histill.core.manifests import LabelKind, Normalization
+from histill.core.manifests import LabelKind, ModelManifest, Normalization
 from histill.core.specs import NetworkSpec, SupervisedSpec
 from histill.distill.dataset import Dataset
 from histill.distill.evaluate import evaluate
@@ -17,7 +21,7 @@ from histill.distill.history import History
 from histill.distill.nets import build_network
 from histill.distill.outputs import Outcome, describe, write_files
 from histill.distill.predict import Normalized, Predictor
-from histill.distill.workdir import RunOrder
+from histill.distill.workdir import RunOrder, made_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,3 +78,37 @@ def test_size_and_speed_are_those_of_the_written_file(
     report, card = ((tmp_path / name).read_text() for name in ("report.html", "card.md"))
     assert "of the last step" in report
     assert "as ONNX" in card
+
+
+def test_the_result_tells_what_it_was_trained_on(
+    run: tuple[RunOrder, Dataset, Outcome], blob: Callable[..., Any]
+) -> None:
+    """Crop size and shares of the classes, of labelled images alone, reach the manifest."""
+    order, dataset, outcome = run
+    unlabeled = Example("x", blob(7)[0], None)
+    dataset = replace(dataset, training=[*dataset.training, unlabeled])
+    result = describe(order, dataset, outcome)
+    assert result.image_size == 128
+    share = float(np.mean(blob(0)[1]))
+    assert result.class_shares == {"blob": pytest.approx(share, abs=5e-5)}
+    made = made_manifest(order, result, [], create_time=datetime(2026, 1, 1, tzinfo=UTC))
+    assert isinstance(made, ModelManifest)
+    assert (made.task, made.image_size, made.class_shares) == (
+        "segmentation", 128, result.class_shares
+    )  # fmt: skip
+
+
+def test_norms_without_memory_leave_their_statistics(
+    run: tuple[RunOrder, Dataset, Outcome], tmp_path: Path
+) -> None:
+    """A file beside the weights, under the layers' names; batch norms need none."""
+    order, dataset, outcome = run
+    write_files(tmp_path / "batch", *run, describe(*run))
+    assert not (tmp_path / "batch" / "statistics.safetensors").exists()
+    spec = order.spec.model_copy(update={"network": NetworkSpec(width=4, depth=2, norm="instance")})
+    order = order.model_copy(update={"spec": spec})
+    net = Normalized(build_network(spec.network, channels=1, classes=2), dataset.normalization)
+    outcome = replace(outcome, net=net)
+    write_files(tmp_path, order, dataset, outcome, describe(order, dataset, outcome))
+    names = set(load_file(tmp_path / "statistics.safetensors"))
+    assert {"model.0.adn.N.mean", "model.0.adn.N.var"} <= names

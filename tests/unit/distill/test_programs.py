@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import manifests
 import torchscripts as programs
 from histill.core.errors import WorkFailedError
 from histill.core.manifests import Normalization
 from histill.core.specs import NetworkSpec
 from histill.distill.nets import build_network
 from histill.distill.predict import Normalized
-from histill.distill.probes import probe_sizes
+from histill.distill.probes import probe_sizes, sizes_to_try
 from histill.distill.programs import load_teacher
 
 if TYPE_CHECKING:
@@ -114,6 +115,78 @@ def test_a_program_of_another_kind_is_refused_with_what_to_do(
     assert caught.value.reason == "TEACHER_MISMATCH"
     assert str(caught.value).startswith("teacher teacher@1: ")
     assert hint in caught.value.hint
+
+
+def test_a_program_may_classify(tmp_path: Path) -> None:
+    """One row of logits an image, of the size that is declared, normalised by the manifest."""
+    net = programs.Classifier(outputs=10, side=32).eval()
+    manifest = manifests.classifier(network=None)
+    teacher = load_teacher(programs.write(net, tmp_path), manifest, CPU)
+    image = torch.rand(5, 1, 32, 32) * 255
+    with torch.inference_mode():
+        expected = net((image / 255 - 0.5) / 0.25)
+        torch.testing.assert_close(teacher.net(image), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_classifier_is_tried_on_its_size_alone() -> None:
+    """It need not take any other."""
+    assert sizes_to_try(manifests.classifier()) == ((32, 32),)
+
+
+@pytest.mark.parametrize(
+    ("net", "changes", "words", "hint"),
+    [
+        (programs.Classifier(outputs=3), {}, r"\[1, 3\] for .*\[1, 10\] is needed", "as many"),
+        (programs.Plain(outputs=10), {}, r"\[1, 10\] is needed to classify", "leave task out"),
+        (
+            programs.Classifier(channels=3, outputs=10),
+            {},
+            "takes 3 channels; 1 are declared",
+            "channels: 3",
+        ),
+        (
+            programs.Classifier(outputs=10, side=64),
+            {},
+            "it stops on 32x32 pixels",
+            "It runs on images of 64x64 pixels: set image_size: 64.",
+        ),
+        (
+            programs.Classifier(outputs=10, side=36),
+            {"image_size": 300},
+            "it stops on 300x300 pixels",
+            "or correct image_size",
+        ),
+    ],
+)
+def test_a_classifier_of_another_kind_is_refused_with_what_to_do(
+    net: nn.Module, changes: dict[str, Any], words: str, hint: str, tmp_path: Path
+) -> None:
+    """What is expected is said in numbers, and what helps."""
+    manifest = manifests.classifier(network=None, **changes)
+    with pytest.raises(WorkFailedError, match=words) as caught:
+        load_teacher(programs.write(net, tmp_path), manifest, CPU)
+    assert caught.value.reason == "TEACHER_MISMATCH"
+    assert hint in caught.value.hint
+
+
+def test_a_classifier_that_is_said_to_segment_is_told_so(
+    tmp_path: Path, model_manifest: Model
+) -> None:
+    """The help names the task that was left out."""
+    folder = programs.write(programs.Classifier(), tmp_path)
+    with pytest.raises(WorkFailedError, match=r"the output is \[1, 2\]") as caught:
+        load_teacher(folder, model_manifest(network=None), CPU)
+    assert "set task: classification, with an image_size" in caught.value.hint
+
+
+def test_lenet_weights_are_a_teacher(tmp_path: Path) -> None:
+    """Registry weights of a classifier are loaded like those of any network."""
+    manifest = manifests.classifier()
+    assert manifest.network is not None
+    net = build_network(manifest.network, channels=1, classes=10)
+    save_file(net.state_dict(), tmp_path / "weights.safetensors")
+    teacher = load_teacher(tmp_path, manifest, CPU)
+    assert teacher.net(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
 
 
 def test_a_declared_multiple_is_kept_to(tmp_path: Path, model_manifest: Model) -> None:

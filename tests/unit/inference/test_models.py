@@ -19,7 +19,9 @@ from histill.core.errors import (
     StorageUnavailableError,
 )
 from histill.core.names import Reference
+from histill.core.specs import NetworkSpec
 from histill.inference.directory import Directory
+from histill.inference.listing import Listing
 from histill.inference.models import ModelPool
 from histill.inference.onnx_runtime import OnnxRuntime
 from students import manifest, publish, student
@@ -126,6 +128,50 @@ async def test_a_teacher_cannot_be_served(store: MemoryObjects, loader: Loader) 
     teacher = manifest(DATA).model_copy(update={"files": ()})
     with pytest.raises(FailedPreconditionError, match="distil a student"):
         await pool_of(store, loader).get(teacher)
+
+
+def publish_classifier(store: MemoryObjects, folder: Path) -> ModelManifest:
+    like = manifest(DATA, name="digits")
+    network = NetworkSpec(architecture="lenet5")
+    changes = {"task": "classification", "image_size": 32, "network": network}
+    return publish(store, DATA, folder, like=like.model_copy(update=changes))
+
+
+async def test_a_classifier_cannot_be_served(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """Whoever asks for one is told why, and its file is not even fetched."""
+    publish_classifier(store, tmp_path)
+    directory = directory_of(store, pool_of(store, loader))
+    words = r"digits@1 is for classification and cannot be served here"
+    with pytest.raises(FailedPreconditionError, match=words):
+        await directory.get("digits")
+    assert loader.loaded == []
+
+
+async def test_classifiers_are_not_listed(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """Neither among all models nor as a version of theirs, and the others are."""
+    publish_classifier(store, tmp_path)
+    publish(store, DATA, tmp_path)
+    listing = Listing(store, pool_of(store, loader))
+    assert [each.manifest.reference for each in await listing.served()] == ["nuclei@1"]
+    assert await listing.versions("digits") == []
+
+
+async def test_an_alias_that_moves_to_a_classifier_changes_nothing(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """The version before goes on answering."""
+    publish(store, DATA, tmp_path)
+    directory = directory_of(store, pool_of(store, loader), "nuclei")
+    async with following(directory):
+        await until(lambda: not directory.missing())
+        changes = {"task": "classification", "image_size": 32}
+        publish(store, DATA, tmp_path, like=manifest(DATA).model_copy(update=changes))
+        await asyncio.sleep(0.1)
+        assert (await directory.get("nuclei")).manifest.version == 1
 
 
 @contextlib.asynccontextmanager

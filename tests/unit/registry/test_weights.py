@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import manifests
 from histill.core.errors import InvalidArgumentError
+from histill.registry.servicer import _parameters
 from histill.registry.weights import count_parameters
 
 if TYPE_CHECKING:
@@ -65,3 +67,13 @@ def test_a_header_longer_than_the_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(b"abc")
     with pytest.raises(InvalidArgumentError, match="does not fit"):
         count_parameters(tmp_path / "short", field="f")
+
+
+def test_statistics_are_looked_into_and_not_counted(tmp_path: Path) -> None:
+    """They come from outside like the weights, and are no parameters."""
+    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "weights.safetensors")
+    save_file({"n.mean": np.zeros(5, np.float32)}, tmp_path / "statistics.safetensors")
+    assert _parameters(tmp_path, manifests.model()) == 3
+    write(tmp_path / "statistics.safetensors", {"n.mean": entry(0, 4, [10**12])}, bytes(4))
+    with pytest.raises(InvalidArgumentError, match=r"statistics\.safetensors is no safetensors"):
+        _parameters(tmp_path, manifests.model())

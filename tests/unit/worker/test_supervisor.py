@@ -25,7 +25,7 @@ from histill.core.manifests import (
     Normalization,
 )
 from histill.core.names import new_job_id
-from histill.core.specs import MultiTeacherSpec, NetworkSpec, SupervisedSpec
+from histill.core.specs import DataFreeSpec, MultiTeacherSpec, NetworkSpec, SupervisedSpec
 from histill.distill.settings import WorkerPart
 from histill.distill.supervisor import Worker, run_job
 
@@ -52,6 +52,24 @@ print("a word", file=sys.stderr)
 LOOK = """
 found = [[path.name for path in (root / "teachers" / str(i)).iterdir()] for i in range(2)]
 assert found == [["weights.safetensors"], ["model.ts"]], found
+"""
+# Stands for the trainer of a data-free job that goes on from a checkpoint.
+FREE = """
+import json, pathlib, sys
+root = pathlib.Path(sys.argv[1])
+order = json.loads((root / "run.json").read_text())
+assert "dataset" not in order and not (root / "dataset").exists()
+teacher = sorted(path.name for path in (root / "teachers" / "0").iterdir())
+assert teacher == ["statistics.safetensors", "weights.safetensors"], teacher
+assert (root / "checkpoint.safetensors").read_bytes() == b"before"
+(root / "checkpoint.safetensors").write_bytes(b"after!")
+print(json.dumps({"progress": {"stage": "training", "step": 1, "steps": 1}}), flush=True)
+(root / "result").mkdir()
+for name in ("weights.safetensors", "samples.npz", "generators.safetensors", "report.html"):
+    (root / "result" / name).write_text(name)
+(root / "result.json").write_text(json.dumps({
+    "role": "STUDENT", "channels": 3, "classes": ["background", "object"],
+    "normalization": {"mean": [0.5], "std": [0.5]}, "parameters": 7, "metrics": {}}))
 """
 SLEEPER = "import time; time.sleep(60)"
 
@@ -293,3 +311,35 @@ def test_a_crashed_watch_stops_the_attempt(world: World) -> None:
 
     world.live.cancel_requested = broken  # type: ignore[method-assign,assignment]
     assert world.run(job).state is JobState.RUNNING  # left to the reaper
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_data_free_job_gets_its_teacher_and_checkpoint_alone(world: World, keep: bool) -> None:  # noqa: FBT001
+    """No dataset; samples stay with the job, and go to the model only when asked for."""
+    world.code = FREE
+    paths = [world.root / name for name in ("weights.safetensors", "statistics.safetensors")]
+    for path in paths:
+        path.write_text("t")
+    teacher = ModelManifest(
+        name="t",
+        version=0,
+        role=ModelRole.TEACHER,
+        network=NetworkSpec(),
+        channels=3,
+        classes=("background", "object"),
+        normalization=Normalization(mean=(0.5,), std=(0.5,)),
+        create_time=NOW,
+        files=tuple(map(catalog.file_of, paths)),
+    )
+    catalog.publish(world.objects, MemoryVersions(), MODELS, teacher, paths)
+    spec = DataFreeSpec(output_model="free", teachers=("t",), keep_generators=keep)
+    job = world.jobs.create(Job(id=new_job_id(), spec=spec, create_time=NOW))
+    world.objects.put(f"jobs/{job.id}/checkpoints/000000000000.safetensors", b"before")
+    ended = world.run(job)
+    assert ended.state is JobState.SUCCEEDED, ended.error
+    model = catalog.find(world.objects, MODELS, "free")
+    assert (model.dataset, model.teachers) == ("", ("t@1",))
+    extra = {"samples.npz", "generators.safetensors"}
+    assert ({file.path for file in model.files} & extra == extra) is keep
+    assert world.objects.get(f"jobs/{job.id}/samples.npz") == b"samples.npz"
+    assert list(world.objects.list(f"jobs/{job.id}/checkpoints/")) == []

@@ -14,11 +14,11 @@ from histill.core.specs import MultiTeacherSpec
 from histill.distill import wording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from histill.core.specs import JobSpec
+    from histill.core.specs import SupervisedSpec
     from histill.distill.evaluate import Evaluation
-    from histill.distill.workdir import RunOrder, RunResult
+    from histill.distill.workdir import Order, RunOrder, RunResult
 
 # What Markdown or HTML in it would read as more than text.
 _SPECIAL = re.compile(r"([\\`*_\[\]>|#~$!])")
@@ -41,16 +41,21 @@ def model_card(
         "Model": _model(order, result),
         "Data": _data(order, labeled, unlabeled),
         "Training": _training(order.spec),
-        "Teachers": _teachers(order),
+        "Teachers": teachers(order),
         "Measures": _measures(order, result, evaluation),
         "Calibration": _calibration(evaluation),
         "Intended use": _use(order),
         "Limits": _limits(order),
-        "How to use": _how(order.spec.output_model),
-        "Reproducibility": _reproducibility(order),
+        "How to use": usage(order.spec.output_model),
+        "Reproducibility": reproducibility(order, "all data and teachers"),
     }
+    return document(order.spec.output_model, sections)
+
+
+def document(title: str, sections: Mapping[str, str]) -> str:
+    """A card of sections by name; empty ones are left out."""
     body = "\n".join(f"## {name}\n\n{text.strip()}\n" for name, text in sections.items() if text)
-    return f"# {order.spec.output_model}\n\n{body}"
+    return f"# {title}\n\n{body}"
 
 
 def plain(text: str) -> str:
@@ -59,7 +64,8 @@ def plain(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", words)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -102,7 +108,7 @@ def _data(order: RunOrder, labeled: int, unlabeled: int) -> str:
     )
 
 
-def _training(spec: JobSpec) -> str:
+def _training(spec: SupervisedSpec | MultiTeacherSpec) -> str:
     training = spec.training
     augmented = ", with augmentation" if training.augment else ""
     schedule = (
@@ -126,23 +132,24 @@ def _training(spec: JobSpec) -> str:
     return "\n\n".join(lines)
 
 
-def _teachers(order: RunOrder) -> str:
+def teachers(order: Order) -> str:
+    """The teachers as a table, if there are any."""
     rows = []
     for teacher in order.teachers:
         network = teacher.network
         recorded = wording.ratio(teacher.metrics.get("dice", float("nan")))
         shape = f"{network.architecture}, width {network.width}" if network else "TorchScript"
         rows.append((teacher.reference, shape, teacher.dataset or "not recorded", recorded))
-    return _table(("teacher", "network", "trained on", "recorded Dice"), rows) if rows else ""
+    return table(("teacher", "network", "trained on", "recorded Dice"), rows) if rows else ""
 
 
 def _measures(order: RunOrder, result: RunResult, evaluation: Evaluation) -> str:
     training = order.spec.training
-    whole = _table(
+    whole = table(
         ("measure", "value", "how to read it"),
         (tuple(measure) for measure in wording.measures(result.metrics)),
     )
-    classes = _table(
+    classes = table(
         ("class", "Dice", "IoU", "surface Dice at 2 pixels"),
         (
             (plain(name), *map(wording.ratio, (scores.dice, scores.iou, scores.nsd2)))
@@ -187,7 +194,8 @@ def _limits(order: RunOrder) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _how(model: str) -> str:
+def usage(model: str) -> str:
+    """How a segmentation model is called."""
     return f"""\
 ```sh
 histill segment image.png --model {model} --overlay
@@ -198,11 +206,12 @@ histill segment image.png --model {model} --overlay
 normalisation is inside."""
 
 
-def _reproducibility(order: RunOrder) -> str:
+def reproducibility(order: Order, sources: str) -> str:
+    """How to make it again; ``sources`` says whose digests the report holds."""
     versions = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     return (
         f"Made by {order.job}, attempt {order.attempt}, seed {order.spec.training.seed}, with "
-        f"{versions}. The job's report holds the digests of all data and teachers. "
+        f"{versions}. The job's report holds the digests of {sources}. "
         "The specification:\n\n"
         f"```json\n{order.spec.model_dump_json(indent=2)}\n```"
     )

@@ -1,6 +1,7 @@
 """Tries a teacher before it is registered: ``python -m histill.distill.check FOLDER HEADER.json``.
 
-Runs it on noise of two sizes and prints every problem with a stable code as JSON::
+Runs it on noise of two sizes (a classifier on the one that it takes) and prints every
+problem with a stable code as JSON::
 
     {"problems": [{"code", "message", "hint"}], "parameters": N, "ms_per_image": x}
 
@@ -25,7 +26,7 @@ from histill.api.registry.v1 import registry_service_pb2
 from histill.core.errors import WorkFailedError
 from histill.core.headers import unsent_manifest
 from histill.core.manifests import TORCHSCRIPT, WEIGHTS
-from histill.distill.probes import UNREADABLE, first_line, probe_sizes, run_program
+from histill.distill.probes import UNREADABLE, first_line, run_program, sizes_to_try
 from histill.distill.programs import read_teacher
 from histill.distill.reasons import is_out_of_memory
 
@@ -64,7 +65,7 @@ class Report:
     Attributes:
         problems: One of each code at most; none means that the teacher is good.
         parameters: Scalars of the network, constants that a program froze not counted.
-        ms_per_image: Of noise, the larger of both sizes, on this CPU; 0 if it never ran.
+        ms_per_image: Of noise, the larger size if there are two, on this CPU; 0 if it never ran.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -88,7 +89,7 @@ def check_teacher(folder: Path, manifest: ModelManifest) -> Report:
     try:
         net = read_teacher(folder, manifest, _CPU)
         report.parameters = sum(parameter.numel() for parameter in net.parameters())
-        for size in probe_sizes(manifest.stride):
+        for size in sizes_to_try(manifest):
             noise = torch.Generator().manual_seed(sum(size))
             image = torch.rand(_BATCH, manifest.channels, *size, generator=noise) * 255
             try:

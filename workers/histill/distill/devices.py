@@ -14,7 +14,7 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
@@ -53,6 +53,21 @@ class Place:
             return net
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(net, device_ids=ids)
+
+    def mean(self, gradients: Iterable[Tensor]) -> None:
+        """Averages gradients over processes, in place."""
+        if self.world > 1:
+            for gradient in gradients:
+                distributed.all_reduce(gradient)
+                gradient.div_(self.world)
+
+    def largest(self, value: int) -> int:
+        """The largest of a number over processes; all must ask at the same point."""
+        if self.world == 1:
+            return value
+        held = torch.tensor(value, device=self.device)
+        distributed.all_reduce(held, op=distributed.ReduceOp.MAX)
+        return int(held.item())
 
     def everywhere(self, *, fact: bool) -> bool:
         """Whether a fact holds in every process; all must ask at the same point."""

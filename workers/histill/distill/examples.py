@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from histill.core.manifests import LabelKind, Normalization
 from histill.distill.reasons import dataset_invalid
-from histill.ml.neighbours import differs_from_neighbour
+from histill.ml.object_classes import object_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,6 @@ _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 _LABEL_MODES = frozenset({"1", "L", "P", "I", "I;16"})
 _OBJECTS = 2  # classes of an INSTANCE dataset: background, object
 _OBJECTS_AND_CONTOURS = 3  # background, inside, contour
-_CONTOUR_PX = 2
 _MIN_STD = 1e-3  # a constant channel must not divide by zero
 
 
@@ -119,22 +118,12 @@ def class_map(
                 hint="Declare all classes, or declare the labels as INSTANCE.",
             )
         return label.astype(np.uint8)
-    inside = label > 0
-    if classes == _OBJECTS:
-        return inside.astype(np.uint8)
-    if classes != _OBJECTS_AND_CONTOURS:
+    if classes not in {_OBJECTS, _OBJECTS_AND_CONTOURS}:
         raise dataset_invalid(
             f"instance labels become two or three classes, but {classes} are declared",
             hint="Declare background and object, or background, inside and contour.",
         )
-    contour = differs_from_neighbour(label)
-    for _ in range(_CONTOUR_PX - 1):
-        contour = _grown(contour)
-    return inside.astype(np.uint8) + (inside & contour).astype(np.uint8)
-
-
-def _grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    return mask | differs_from_neighbour(mask)
+    return object_classes(label, classes=classes)
 
 
 def choose_labeled(keys: Sequence[str], *, count: int, seed: int) -> list[str]:

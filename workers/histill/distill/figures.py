@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from histill.ml.colors import COLORS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -64,6 +64,24 @@ def losses(history: History) -> Figure:
     if history.terms:
         axes.legend(frameon=False, fontsize=9)
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    return figure
+
+
+def lines(
+    x: Sequence[float], series: Mapping[str, Sequence[float]], *, label: str, x_label: str = "step"
+) -> Figure:
+    """Named curves over the same points; NaN leaves a gap.
+
+    Args:
+        x: Of each point.
+        series: Values by name.
+        label: Of the axis upwards.
+        x_label: Of the axis to the right.
+    """
+    figure, axes = _chart(x_label, label)
+    for (name, values), (color, style) in zip(series.items(), _LINES, strict=False):
+        axes.plot(x, values, style, color=color, linewidth=1.6, label=name)
+    axes.legend(frameon=False, fontsize=9)
     return figure
 
 

@@ -6,14 +6,17 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 from safetensors.torch import save_file
 
-from histill.core.manifests import CARD, ONNX, WEIGHTS, ModelRole
+from histill.core.manifests import CARD, ONNX, STATISTICS, WEIGHTS, ModelRole
 from histill.core.specs import MultiTeacherSpec
 from histill.distill.card import model_card
+from histill.distill.data import whole_strides
 from histill.distill.export import export_onnx
 from histill.distill.latency import latency_ms
 from histill.distill.nets import count_parameters
+from histill.distill.recorded import record_statistics
 from histill.distill.report import render_report
 from histill.distill.workdir import RunResult
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 _EXPORT_SAMPLES = 1  # real images on which the export is compared
+_SHARE_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,22 @@ def describe(order: RunOrder, dataset: Dataset, outcome: Outcome) -> RunResult:
         parameters=count_parameters(outcome.net.net),
         # A measure is NaN when no validation image has foreground; JSON has no NaN.
         metrics={name: value for name, value in measured.items() if math.isfinite(value)},
+        image_size=whole_strides(order.spec.training.crop_size, order.spec.network.stride),
+        class_shares=_class_shares(dataset, order.dataset.classes),
     )
+
+
+def _class_shares(dataset: Dataset, classes: Sequence[str]) -> dict[str, float]:
+    """Of each foreground class in the pixels of all labelled training images together."""
+    counts = np.zeros(len(classes))
+    for example in dataset.training:
+        if example.target is not None:
+            counts += np.bincount(example.target.ravel(), minlength=len(classes))
+    shares = counts / max(1.0, counts.sum())
+    return {
+        name: round(float(share), _SHARE_DIGITS)
+        for name, share in zip(classes[1:], shares[1:], strict=True)
+    }
 
 
 def _measured(evaluation: Evaluation, foreground: Sequence[str]) -> dict[str, float]:
@@ -88,7 +107,7 @@ def _measured(evaluation: Evaluation, foreground: Sequence[str]) -> dict[str, fl
 def write_files(
     folder: Path, order: RunOrder, dataset: Dataset, outcome: Outcome, result: RunResult
 ) -> RunResult:
-    """Writes weights, ONNX, card and report.
+    """Writes weights, statistics where the norms keep none, ONNX, card and report.
 
     Args:
         folder: Made when missing.
@@ -104,8 +123,13 @@ def write_files(
         WorkFailedError: EXPORT_MISMATCH.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    seen = [example.image for example in dataset.training if example.target is not None]
+    # Where it was trained: whole images are many pixels.
+    statistics = record_statistics(outcome.net, seen, order.spec.network.stride)
     net = outcome.net.cpu().eval()
     save_file({k: v.contiguous() for k, v in net.net.state_dict().items()}, folder / WEIGHTS)
+    if statistics:
+        save_file(statistics, folder / STATISTICS)
     export_onnx(
         net,
         folder / ONNX,

@@ -23,6 +23,7 @@ WRONG_OUTPUT_SHAPE = "WRONG_OUTPUT_SHAPE"
 _PROBE_PX = 48  # room for the levels of a network whose stride is not declared
 _OTHER_CHANNELS = (1, 3, 4, 2)
 _OTHER_STRIDES = (2, 4, 8, 16, 32, 64)
+_OTHER_SIDES = (28, 32, 48, 64, 96, 128, 224, 256, 299, 384, 512)  # of classifiers' images
 
 
 def probe(net: Normalized, manifest: ModelManifest, device: torch.device) -> None:
@@ -31,7 +32,7 @@ def probe(net: Normalized, manifest: ModelManifest, device: torch.device) -> Non
     Raises:
         WorkFailedError: WRONG_CHANNELS, WRONG_OUTPUT_SHAPE or UNREADABLE.
     """
-    height, width = probe_sizes(manifest.stride)[0]
+    height, width = sizes_to_try(manifest)[0]
     image = torch.rand(1, manifest.channels, height, width, device=device) * 255
     with torch.inference_mode():
         run_program(net, image, manifest)
@@ -43,8 +44,18 @@ def probe_sizes(stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
     return (n * stride, (n + 1) * stride), ((n + 2) * stride, (n + 1) * stride)
 
 
+def sizes_to_try(manifest: ModelManifest) -> tuple[tuple[int, int], ...]:
+    """Sizes of images that a teacher must take: for classification the declared one alone."""
+    if manifest.task == "classification":
+        return ((manifest.image_size, manifest.image_size),)
+    return probe_sizes(manifest.stride)
+
+
 def run_program(net: Normalized, image: Tensor, manifest: ModelManifest) -> Tensor:
     """Logits of float [N, C, H, W] in units of a byte, or what is wrong in words.
+
+    Returns:
+        float [N, classes, H, W], or [N, classes] for classification.
 
     Raises:
         WorkFailedError: WRONG_CHANNELS, WRONG_OUTPUT_SHAPE or UNREADABLE.
@@ -68,7 +79,9 @@ def _why(
     error: Exception, net: Normalized, image: Tensor, manifest: ModelManifest
 ) -> WorkFailedError:
     # Of a size that suits it too, for both may be wrong.
-    sizes = [tuple(image.shape[2:]), probe_sizes(max(_OTHER_STRIDES))[0]]
+    sizes = [tuple(image.shape[2:])]
+    if manifest.task == "segmentation":
+        sizes.append(probe_sizes(max(_OTHER_STRIDES))[0])
     for channels in _OTHER_CHANNELS:
         shapes = [(1, channels, *size) for size in sizes]
         if channels != manifest.channels and any(
@@ -79,8 +92,18 @@ def _why(
                 f"it takes {channels} channels; {manifest.channels} are declared",
                 hint=f"Set channels: {channels}, with a mean and std for each.",
             )
-    stride = _stride_that_works(net, image, manifest)
     height, width = image.shape[2:]
+    if manifest.task == "classification":
+        side = _side_that_works(net, image, manifest)
+        return unfit(
+            WRONG_OUTPUT_SHAPE if side else UNREADABLE,
+            f"it stops on {height}x{width} pixels: {last_line(error)}",
+            hint=f"It runs on images of {side}x{side} pixels: set image_size: {side}."
+            if side
+            else f"It must map float [N, C, {height}, {width}], of any N, to logits [N, classes]; "
+            "export it so, or correct image_size.",
+        )
+    stride = _stride_that_works(net, image, manifest)
     return unfit(
         WRONG_OUTPUT_SHAPE if stride else UNREADABLE,
         f"it stops on {height}x{width} pixels: {last_line(error)}",
@@ -93,7 +116,7 @@ def _why(
 
 def _stride_that_works(net: Normalized, image: Tensor, manifest: ModelManifest) -> int | None:
     """A larger ``multiple_of`` with which a program runs, if there is one."""
-    if manifest.network is not None:
+    if manifest.network is not None or manifest.task == "classification":
         return None
     for stride in _OTHER_STRIDES:
         sizes = probe_sizes(stride)
@@ -101,6 +124,16 @@ def _stride_that_works(net: Normalized, image: Tensor, manifest: ModelManifest) 
             _runs(net, image.new_zeros((1, manifest.channels, *size))) for size in sizes
         ):
             return stride
+    return None
+
+
+def _side_that_works(net: Normalized, image: Tensor, manifest: ModelManifest) -> int | None:
+    """Another ``image_size`` with which a program runs, if there is one."""
+    if manifest.network is not None:
+        return None
+    for side in _OTHER_SIDES:
+        if _runs(net, image.new_zeros((len(image), manifest.channels, side, side))):
+            return side
     return None
 
 

@@ -82,29 +82,31 @@ class Outputs(nn.Module):
 
     Args:
         net: float [N, C, H, W] to a tensor, or a tuple, list or dict of one.
-        manifest: Its classes and activation. With ``sigmoid``, outputs [z1..zF] become
+        manifest: Its task, classes and activation. With ``sigmoid``, outputs [z1..zF] become
             [0, z1..zF]: background is what no foreground class claims.
     """
 
     def __init__(self, net: nn.Module, manifest: ModelManifest) -> None:
         super().__init__()
         self.net = net
+        self._classifies = manifest.task == "classification"
         self._sigmoid = manifest.activation == "sigmoid"
         self._channels = len(manifest.classes) - self._sigmoid
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [N, classes, H, W].
+        """Logits [N, classes, H, W], or [N, classes] for classification.
 
         Raises:
             WorkFailedError: WRONG_OUTPUT_SHAPE.
         """
         logits = _single(self.net(x))
-        expected = (x.shape[0], self._channels, *x.shape[2:])
+        sides = () if self._classifies else tuple(x.shape[2:])
+        expected = (x.shape[0], self._channels, *sides)
         if tuple(logits.shape) != expected:
             raise unfit(
                 WRONG_OUTPUT_SHAPE,
                 f"the output is {list(logits.shape)} for an input of {list(x.shape)}; "
-                f"{list(expected)} is needed",
+                f"{list(expected)} is needed{' to classify' if self._classifies else ''}",
                 hint=self._shape_hint(logits, expected),
             )
         if not logits.is_floating_point():
@@ -119,13 +121,26 @@ class Outputs(nn.Module):
 
     def _shape_hint(self, logits: Tensor, expected: tuple[int, ...]) -> str:
         if logits.ndim != len(expected):
-            return "The program must map [N, C, H, W] to [N, classes, H, W]."
+            if self._classifies:
+                return (
+                    "The program must map [N, C, H, W] to [N, classes]; leave task out if it "
+                    "gives one class a pixel."
+                )
+            return (
+                "The program must map [N, C, H, W] to [N, classes, H, W]; set task: "
+                "classification, with an image_size, if it gives one class an image."
+            )
         if logits.shape[1] == self._channels:
+            if self._classifies:
+                return "The output must have one row an image, whatever N is."
             return "The output must be as large as the input; set multiple_of if sides must fit."
-        if logits.shape[1] == self._channels + (1 if self._sigmoid else -1):
+        if not self._classifies and (
+            logits.shape[1] == self._channels + (1 if self._sigmoid else -1)
+        ):
             other = "softmax" if self._sigmoid else "sigmoid"
             return f"Set activation: {other} if that is what it was trained with."
-        return "Name as many classes as it has outputs; with sigmoid, background besides."
+        besides = "" if self._classifies else "; with sigmoid, background besides"
+        return f"Name as many classes as it has outputs{besides}."
 
 
 def _program(path: Path, device: torch.device) -> nn.Module:

@@ -57,11 +57,16 @@ def render_report(
         "Circumstances": told.circumstances(history),
         "Specification": code(order.spec.model_dump_json(indent=2)),
         "Sources": told.sources(),
-        "Versions": pairs(
-            {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
-        ),
+        "Versions": versions(),
     }
     return page(order.spec.output_model, told.head(), {k: v for k, v in sections.items() if v})
+
+
+def versions() -> str:
+    """What it ran on, as a table."""
+    return pairs(
+        {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+    )
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ class _Report:
             return ""
         means = report_charts.mean_weights(history, len(teachers))
         rows = [
-            (teacher.reference, _network(teacher), _recorded(teacher), wording.ratio(mean))
+            (teacher.reference, network_words(teacher), recorded_dice(teacher), wording.ratio(mean))
             for teacher, mean in zip(teachers, means, strict=True)
         ]
         head = ("teacher", "network", "recorded Dice", "mean weight")
@@ -168,7 +173,7 @@ class _Report:
         blocks += [("Teacher", t.reference, t.files) for t in self.order.teachers]
         about = paragraph(dataset.description) if dataset.description else ""
         return about + "".join(
-            heading(f"{kind} {reference}") + pairs(_digests(files), digests=True)
+            heading(f"{kind} {reference}") + pairs(digests(files), digests=True)
             for kind, reference, files in blocks
         )
 
@@ -185,11 +190,13 @@ def _kept(history: History, training: TrainingSpec) -> str:
     return words
 
 
-def _digests(files: Sequence[ArtifactFile]) -> dict[str, object]:
+def digests(files: Sequence[ArtifactFile]) -> dict[str, object]:
+    """Names of files with their digests and sizes."""
     return {file.path: f"sha256 {file.sha256}, {file.size:,} bytes" for file in files}
 
 
-def _network(teacher: ModelManifest) -> str:
+def network_words(teacher: ModelManifest) -> str:
+    """A teacher's network in words."""
     network = teacher.network
     if network is None:
         return "TorchScript program"
@@ -197,5 +204,6 @@ def _network(teacher: ModelManifest) -> str:
     return f"{words}, {teacher.parameters:,} parameters" if teacher.parameters else words
 
 
-def _recorded(teacher: ModelManifest) -> str:
+def recorded_dice(teacher: ModelManifest) -> str:
+    """The Dice that a teacher's manifest holds."""
     return wording.ratio(teacher.metrics.get("dice", float("nan")))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _PAIRS = 5  # named confusions
 
 
-def _drawn(figure: Figure, alt: str, caption: str = "") -> str:
+def drawn(figure: Figure, alt: str, caption: str = "") -> str:
+    """A chart as a figure of the page; ``alt`` tells what it shows."""
     return picture(svg(figure), kind="image/svg+xml", alt=alt, caption=caption)
 
 
@@ -33,8 +34,8 @@ def training(history: History) -> str:
         for name, values in history.terms.items()
         if values
     )
-    drawn = [
-        _drawn(
+    charts = [
+        drawn(
             figures.losses(history),
             f"Line chart of the loss over the steps: {terms}.",
             "Terms of the loss; thick lines are running means.",
@@ -42,14 +43,14 @@ def training(history: History) -> str:
     ]
     if history.validation:
         points = ", ".join(f"{dice:.3f} at step {step}" for step, dice in history.validation)
-        drawn.append(
-            _drawn(
+        charts.append(
+            drawn(
                 figures.validation(history),
                 f"Line chart of the Dice on validation images: {points}.",
                 "Mean Dice over foreground classes on the validation images.",
             )
         )
-    return boxes(drawn, "grid")
+    return boxes(charts, "grid")
 
 
 def mean_weights(history: History, teachers: int) -> list[float]:
@@ -68,12 +69,12 @@ def teacher_weights(history: History, references: Sequence[str]) -> str:
     words = ", ".join(
         f"{name} {mean:.2f} on average" for name, mean in zip(references, means, strict=True)
     )
-    drawn = _drawn(
+    chart = drawn(
         figures.teacher_weights(history, references),
         f"Line chart of the teachers' weights over the steps: {words}.",
         "Mean weight of each teacher over the batch; thick lines are running means.",
     )
-    return boxes([drawn], "broad")
+    return boxes([chart], "broad")
 
 
 def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
@@ -85,7 +86,7 @@ def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
         for name, share in zip(classes, np.diag(shares), strict=True)
         if not np.isnan(share)
     )
-    drawn = _drawn(
+    chart = drawn(
         figures.confusion(shares, classes),
         f"Confusion matrix, rows add up to 100 %. Pixels that got their own class: {kept}.",
         "Share of each reference class's pixels (row) by predicted class (column).",
@@ -98,7 +99,7 @@ def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
         if wrong[row, column]
     )
     told = paragraph(f"Most frequent, by pixels: {words}.") if words else ""
-    return boxes([drawn], "half") + told
+    return boxes([chart], "half") + told
 
 
 def calibration(found: Calibration | None) -> str:
@@ -114,7 +115,7 @@ def calibration(found: Calibration | None) -> str:
         "with the model, whose served confidences are left as they are."
     ) + boxes(
         [
-            _drawn(
+            drawn(
                 figures.reliability(found),
                 "Reliability diagram, accuracy over confidence. Expected calibration error "
                 f"{before:.4f} before and {after:.4f} after temperature scaling.",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Shares of the three facts in an estimate without labels. Confidence alone would favour a
 # teacher that is sure and wrong, so that agreement counts most.
-_AGREEMENT, _CONFIDENCE, _PRIOR = 0.5, 0.2, 0.3
+AGREEMENT, CONFIDENCE, PRIOR = 0.5, 0.2, 0.3
 _PIXEL_WINDOW = 5
 _LIKELY = 0.5  # probability above which a map has a pixel of a class
 _SPECKLE = 10  # pixels; fewer of a class that is not there are forgiven
@@ -120,8 +120,8 @@ def estimate_table(
     for k, agreed in enumerate(agreements):
         parts = [_chosen(sure[k], mask) for mask in _masks(where)]
         confidence = [part.mean() if part.size else sure[k].mean() for part in parts]
-        table = _AGREEMENT * agreed + _PRIOR * priors[k]
-        table += _CONFIDENCE * np.array(confidence)[:, None]
+        table = AGREEMENT * agreed + PRIOR * priors[k]
+        table += CONFIDENCE * np.array(confidence)[:, None]
         rows.append(table * familiarity[k])
     return np.stack(rows).astype(np.float32)
 

@@ -28,6 +28,9 @@ class WorkerPart(BaseModel):
     teacher_cache_bytes: int = Field(
         default=10 << 30, ge=0, description="what that folder may hold"
     )
+    checkpoint_s: float = Field(
+        default=60.0, ge=0.0, description="how often a data-free run can be gone on from"
+    )
     lease_ttl_s: float = Field(
         default=30.0, ge=1.0, description="a lost worker's job is free after this"
     )

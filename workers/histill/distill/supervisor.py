@@ -26,27 +26,41 @@ from histill.core.errors import (
     UnavailableError,
 )
 from histill.core.events import JobEvent
-from histill.core.job_store import report_key
+from histill.core.job_store import generators_key, report_key, samples_key
 from histill.core.jobs import Job, JobState, Progress
-from histill.core.manifests import TORCHSCRIPT, WEIGHTS, ModelManifest
+from histill.core.manifests import (
+    GENERATORS,
+    SAMPLES,
+    STATISTICS,
+    TORCHSCRIPT,
+    WEIGHTS,
+    ModelManifest,
+)
 from histill.core.names import Reference
-from histill.core.specs import MultiTeacherSpec
+from histill.core.specs import DataFreeSpec, MultiTeacherSpec
 from histill.distill import measures
+from histill.distill.checkpoints import Checkpoints, drop_checkpoints
 from histill.distill.failures import job_error
 from histill.distill.stops import Lease, StoppedError, StopReason, watched
 from histill.distill.trainer_process import run_trainer, trainer_environment
-from histill.distill.workdir import RunOrder, RunResult, Workdir, made_manifest
+from histill.distill.workdir import (
+    DataFreeOrder,
+    RunOrder,
+    RunResult,
+    Workdir,
+    made_manifest,
+)
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from histill.core.clock import Clock
     from histill.core.job_store import JobStore
     from histill.core.ports import LiveState, ObjectStore, VersionCounter
     from histill.distill.settings import WorkerPart
     from histill.distill.stops import Stop
-    from histill.distill.workdir import RunEvent
+    from histill.distill.workdir import Order, RunEvent
 
 log = structlog.get_logger()
 
@@ -111,6 +125,7 @@ def _close(job: Job, worker: Worker) -> None:
     worker.live.clear(job.id)
     if job.state.final:
         worker.jobs.archive_events(job.id)
+        drop_checkpoints(worker.objects, job.id)
 
 
 @dataclass(frozen=True)
@@ -143,54 +158,87 @@ class Attempt:
         with tempfile.TemporaryDirectory(prefix=f"{self.job.id}-", dir=self.worker.scratch) as root:
             folder = Workdir(Path(root))
             order = self._fetch(folder)
-            result = self._train(folder)
+            checkpoints = Checkpoints(
+                self.worker.objects, self.job.id, self.job.fence, folder.checkpoint
+            )
+            if isinstance(order, DataFreeOrder) and checkpoints.fetch():
+                log.info("checkpoint_fetched", job=self.job.name)
+            result = self._train(folder, checkpoints)
             return self._publish(folder, order, result), result
 
-    def _fetch(self, folder: Workdir) -> RunOrder:
+    def _fetch(self, folder: Workdir) -> Order:
         self._tell(Progress(stage="fetching"))
         objects, spec = self.worker.objects, self.job.spec
-        dataset = catalog.find(objects, DATASETS, spec.dataset)
-        for _ in catalog.fetch(objects, DATASETS, dataset, folder.dataset):
-            self.stop.check()
-        references = spec.teachers if isinstance(spec, MultiTeacherSpec) else ()
-        teachers = tuple(catalog.find(objects, MODELS, reference) for reference in references)
-        for index, teacher in enumerate(teachers):
-            only = WEIGHTS if teacher.network else TORCHSCRIPT
-            for _ in catalog.fetch(objects, MODELS, teacher, folder.teacher(index), only=only):
+        if isinstance(spec, DataFreeSpec):
+            teachers = self._fetch_teachers(folder, spec.teachers)
+            order: Order = DataFreeOrder(
+                job=self.job.name,
+                attempt=self.job.attempt,
+                spec=spec,
+                teachers=teachers,
+                checkpoint_s=self.worker.settings.checkpoint_s,
+            )
+        else:
+            dataset = catalog.find(objects, DATASETS, spec.dataset)
+            for _ in catalog.fetch(objects, DATASETS, dataset, folder.dataset):
                 self.stop.check()
-        order = RunOrder(
-            job=self.job.name,
-            attempt=self.job.attempt,
-            spec=spec,
-            dataset=dataset,
-            teachers=teachers,
-            teacher_cache=self.worker.settings.teacher_cache,
-            teacher_cache_bytes=self.worker.settings.teacher_cache_bytes,
-        )
+            references = spec.teachers if isinstance(spec, MultiTeacherSpec) else ()
+            order = RunOrder(
+                job=self.job.name,
+                attempt=self.job.attempt,
+                spec=spec,
+                dataset=dataset,
+                teachers=self._fetch_teachers(folder, references),
+                teacher_cache=self.worker.settings.teacher_cache,
+                teacher_cache_bytes=self.worker.settings.teacher_cache_bytes,
+            )
         folder.write_order(order)
         return order
 
-    def _train(self, folder: Workdir) -> RunResult:
+    def _fetch_teachers(
+        self, folder: Workdir, references: Sequence[str]
+    ) -> tuple[ModelManifest, ...]:
+        objects = self.worker.objects
+        teachers = tuple(catalog.find(objects, MODELS, reference) for reference in references)
+        for index, teacher in enumerate(teachers):
+            only = (WEIGHTS if teacher.network else TORCHSCRIPT, STATISTICS)
+            for _ in catalog.fetch(objects, MODELS, teacher, folder.teacher(index), only=only):
+                self.stop.check()
+        return teachers
+
+    def _train(self, folder: Workdir, checkpoints: Checkpoints) -> RunResult:
         settings = self.worker.settings
         threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // settings.concurrency)
+
+        def on_event(event: RunEvent) -> None:
+            self._on_event(event)
+            checkpoints.store()
+
         return run_trainer(
             self.worker.command(folder),
             trainer_environment(os.environ, threads=threads),
             folder,
             self.stop,
-            on_event=self._on_event,
+            on_event=on_event,
             on_log=self._log,
             grace_s=settings.stop_grace_s,
         )
 
-    def _publish(self, folder: Workdir, order: RunOrder, result: RunResult) -> ModelManifest:
+    def _publish(self, folder: Workdir, order: Order, result: RunResult) -> ModelManifest:
         self._tell(Progress(stage="publishing"))
         self.stop.check()
         files = sorted(folder.result.iterdir())
-        report = [path for path in files if path.name == "report.html"]
-        kept = [path for path in files if path not in report]
-        for path in report:
-            self.worker.objects.put_file(report_key(self.job.id), path)
+        with_job = {
+            "report.html": report_key(self.job.id),
+            SAMPLES: samples_key(self.job.id),
+            GENERATORS: generators_key(self.job.id),
+        }
+        kept = [path for path in files if path.name not in with_job]
+        for path in files:
+            if path.name in with_job:
+                self.worker.objects.put_file(with_job[path.name], path)
+        if isinstance(order, DataFreeOrder) and order.spec.keep_generators:
+            kept += [path for path in files if path.name in {SAMPLES, GENERATORS}]
         manifest = made_manifest(
             order, result, map(catalog.file_of, kept), create_time=self.worker.clock()
         )

@@ -13,13 +13,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from histill.distill.dataset import load_dataset
 from histill.distill.progress import Reporter, configure_logging
 from histill.distill.reasons import INTERNAL, OUT_OF_MEMORY, trainer_error
-from histill.distill.workdir import Workdir
+from histill.distill.workdir import DataFreeOrder, Workdir
+
+if TYPE_CHECKING:
+    from histill.distill.workdir import RunOrder, RunResult
 
 log = structlog.get_logger()
 
@@ -35,15 +39,30 @@ def train(workdir: Workdir) -> None:
     reporter = Reporter(sys.stdout if first else None)
     stage = "teachers" if order.teachers else "training"
     reporter.report(stage, steps=order.spec.training.steps, force=True)
+    if isinstance(order, DataFreeOrder):
+        result = _without_data(workdir, order, reporter)
+    else:
+        result = _with_data(workdir, order, reporter)
+    if result is not None:
+        workdir.write_result(result)
+
+
+def _with_data(workdir: Workdir, order: RunOrder, reporter: Reporter) -> RunResult | None:
     # Data first: a bad dataset is told before seconds go into importing torch.
     dataset = load_dataset(workdir, order)
     from histill.distill.devices import joined
     from histill.distill.run import Run
 
     with joined() as place:
-        result = Run(workdir, order, dataset, place, reporter).execute()
-    if result is not None:
-        workdir.write_result(result)
+        return Run(workdir, order, dataset, place, reporter).execute()
+
+
+def _without_data(workdir: Workdir, order: DataFreeOrder, reporter: Reporter) -> RunResult | None:
+    from histill.distill.data_free.run import DataFreeRun
+    from histill.distill.devices import joined
+
+    with joined() as place:
+        return DataFreeRun(workdir, order, place, reporter).execute()
 
 
 def _end_with_parent() -> None:

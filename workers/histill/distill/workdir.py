@@ -3,9 +3,10 @@
 The trainer has no credentials and opens no socket of ours; everything passes
 through this folder and its standard output::
 
-    run.json                       the order (RunOrder)
-    dataset/shard-*.tar            the dataset's shards
+    run.json                       the order (RunOrder or DataFreeOrder)
+    dataset/shard-*.tar            the dataset's shards; none without data
     teachers/{i}/weights.safetensors
+    checkpoint.safetensors         where a data-free run goes on from, if there is one
     result/                        weights.safetensors, model.onnx, card.md, report.html
     result.json                    what was made (RunResult), written last
     error.json                     why it failed (JobError)
@@ -17,11 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - the dataclass holds one
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from histill.core.jobs import JobError, Progress
-from histill.core.manifests import DatasetManifest, ModelManifest, ModelRole, Normalization
-from histill.core.specs import MultiTeacherSpec, SupervisedSpec
+from histill.core.manifests import (
+    DatasetManifest,
+    DifferentialPrivacy,
+    ModelManifest,
+    ModelRole,
+    Normalization,
+)
+from histill.core.specs import DataFreeSpec, MultiTeacherSpec, SupervisedSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +42,7 @@ class _Message(BaseModel):
 
 
 class RunOrder(_Message):
-    """What the trainer is to do.
+    """What the trainer is to do with a dataset.
 
     Attributes:
         teacher_cache: Folder where teachers' predictions outlast the run; empty for none.
@@ -51,8 +58,32 @@ class RunOrder(_Message):
     teacher_cache_bytes: int = 0
 
 
+class DataFreeOrder(_Message):
+    """What the trainer is to do without data: there is no field that could name any.
+
+    Attributes:
+        checkpoint_s: Seconds between checkpoints.
+    """
+
+    job: str
+    attempt: int
+    spec: DataFreeSpec
+    teachers: tuple[ModelManifest, ...]
+    checkpoint_s: float = 60.0
+
+
+Order = RunOrder | DataFreeOrder
+_ORDER: TypeAdapter[Order] = TypeAdapter(Order)
+
+
 class RunResult(_Message):
-    """What the trainer made; the supervisor adds name, version, lineage and files."""
+    """What the trainer made; the supervisor adds name, version, lineage and files.
+
+    Attributes:
+        image_size: Side of the crops or samples that it was trained on, in pixels.
+        class_shares: Of the foreground classes in the pixels of labelled training images.
+        privacy: What the student inherits of its teachers' guarantees.
+    """
 
     role: ModelRole
     channels: int
@@ -60,10 +91,13 @@ class RunResult(_Message):
     normalization: Normalization
     parameters: int
     metrics: dict[str, float]
+    image_size: int = 0
+    class_shares: dict[str, float] = {}
+    privacy: DifferentialPrivacy | None = None
 
 
 def made_manifest(
-    order: RunOrder, result: RunResult, files: Iterable[ArtifactFile], *, create_time: datetime
+    order: Order, result: RunResult, files: Iterable[ArtifactFile], *, create_time: datetime
 ) -> ModelManifest:
     """What a run made as a manifest, yet without a version.
 
@@ -78,8 +112,9 @@ def made_manifest(
         name=order.spec.output_model,
         version=0,
         network=order.spec.network,
+        task=order.spec.network.task,
         teachers=tuple(teacher.reference for teacher in order.teachers),
-        dataset=order.dataset.reference,
+        dataset=order.dataset.reference if isinstance(order, RunOrder) else "",
         job=order.job,
         create_time=create_time,
         files=tuple(files),
@@ -113,13 +148,18 @@ class Workdir:
         """Folder of the files that are made."""
         return self.root / "result"
 
-    def write_order(self, order: RunOrder) -> None:
+    @property
+    def checkpoint(self) -> Path:
+        """Where a run can go on from."""
+        return self.root / "checkpoint.safetensors"
+
+    def write_order(self, order: Order) -> None:
         """Writes ``run.json``."""
         (self.root / "run.json").write_text(order.model_dump_json())
 
-    def read_order(self) -> RunOrder:
+    def read_order(self) -> Order:
         """Reads ``run.json``."""
-        return RunOrder.model_validate_json((self.root / "run.json").read_bytes())
+        return _ORDER.validate_json((self.root / "run.json").read_bytes())
 
     def write_result(self, result: RunResult) -> None:
         """Writes ``result.json``."""

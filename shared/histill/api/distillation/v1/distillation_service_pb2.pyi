@@ -360,3 +360,49 @@ class GetReportResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetReportResponse: _TypeAlias = GetReportResponse  # noqa: Y015
+
+@_typing.final
+class GetSamplesRequest(_message.Message):
+    """Request of GetSamples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"jobs/{id}"."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSamplesRequest: _TypeAlias = GetSamplesRequest  # noqa: Y015
+
+@_typing.final
+class GetSamplesResponse(_message.Message):
+    """Response of GetSamples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NPZ_FIELD_NUMBER: _builtins.int
+    npz: _builtins.bytes
+    """A NumPy archive (.npz) of "hard" and "simple", each uint8
+    [samples, height, width, channels].
+    """
+    def __init__(
+        self,
+        *,
+        npz: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["npz", b"npz"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSamplesResponse: _TypeAlias = GetSamplesResponse  # noqa: Y015

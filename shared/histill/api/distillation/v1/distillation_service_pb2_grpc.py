@@ -70,6 +70,11 @@ class DistillationServiceStub:
                 request_serializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportRequest.SerializeToString,
                 response_deserializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportResponse.FromString,
                 _registered_method=True)
+        self.GetSamples = channel.unary_unary(
+                '/histill.api.distillation.v1.DistillationService/GetSamples',
+                request_serializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetSamplesRequest.SerializeToString,
+                response_deserializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetSamplesResponse.FromString,
+                _registered_method=True)
 
 
 class DistillationServiceServicer:
@@ -130,6 +135,13 @@ class DistillationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSamples(self, request, context):
+        """Samples that the generators of a succeeded data-free job made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DistillationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -167,6 +179,11 @@ def add_DistillationServiceServicer_to_server(servicer, server):
                     servicer.GetReport,
                     request_deserializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportRequest.FromString,
                     response_serializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportResponse.SerializeToString,
+            ),
+            'GetSamples': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSamples,
+                    request_deserializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetSamplesRequest.FromString,
+                    response_serializer=histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetSamplesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -359,6 +376,33 @@ class DistillationService:
             '/histill.api.distillation.v1.DistillationService/GetReport',
             histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportRequest.SerializeToString,
             histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/histill.api.distillation.v1.DistillationService/GetSamples',
+            histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetSamplesRequest.SerializeToString,
+            histill_dot_api_dot_distillation_dot_v1_dot_distillation__service__pb2.GetSamplesResponse.FromString,
             options,
             channel_credentials,
             insecure,

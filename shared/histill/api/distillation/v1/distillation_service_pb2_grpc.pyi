@@ -56,6 +56,8 @@ class DistillationServiceStub:
     """
     GetReport: _grpc.UnaryUnaryMultiCallable[_distillation_service_pb2.GetReportRequest, _distillation_service_pb2.GetReportResponse]
     """The report of a job that has succeeded. NOT_FOUND while there is none."""
+    GetSamples: _grpc.UnaryUnaryMultiCallable[_distillation_service_pb2.GetSamplesRequest, _distillation_service_pb2.GetSamplesResponse]
+    """Samples that the generators of a succeeded data-free job made."""
 
 @_typing.type_check_only
 class DistillationServiceAsyncStub(DistillationServiceStub):
@@ -85,6 +87,8 @@ class DistillationServiceAsyncStub(DistillationServiceStub):
     """
     GetReport: _aio.UnaryUnaryMultiCallable[_distillation_service_pb2.GetReportRequest, _distillation_service_pb2.GetReportResponse]  # type: ignore[assignment]
     """The report of a job that has succeeded. NOT_FOUND while there is none."""
+    GetSamples: _aio.UnaryUnaryMultiCallable[_distillation_service_pb2.GetSamplesRequest, _distillation_service_pb2.GetSamplesResponse]  # type: ignore[assignment]
+    """Samples that the generators of a succeeded data-free job made."""
 
 class DistillationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Distillation jobs."""
@@ -153,5 +157,13 @@ class DistillationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_distillation_service_pb2.GetReportResponse, _abc.Awaitable[_distillation_service_pb2.GetReportResponse]]:
         """The report of a job that has succeeded. NOT_FOUND while there is none."""
+
+    @_abc_1.abstractmethod
+    def GetSamples(
+        self,
+        request: _distillation_service_pb2.GetSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_distillation_service_pb2.GetSamplesResponse, _abc.Awaitable[_distillation_service_pb2.GetSamplesResponse]]:
+        """Samples that the generators of a succeeded data-free job made."""
 
 def add_DistillationServiceServicer_to_server(servicer: DistillationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -74,6 +74,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """Train from labels."""
     JOB_KIND_MULTI_TEACHER: _JobKind.ValueType  # 2
     """Distil several teachers with the hospital's data."""
+    JOB_KIND_DATA_FREE: _JobKind.ValueType  # 3
+    """Distil teachers without any data."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
     """What kind of work a job does; follows from the spec that is set."""
@@ -84,6 +86,8 @@ JOB_KIND_SUPERVISED: JobKind.ValueType  # 1
 """Train from labels."""
 JOB_KIND_MULTI_TEACHER: JobKind.ValueType  # 2
 """Distil several teachers with the hospital's data."""
+JOB_KIND_DATA_FREE: JobKind.ValueType  # 3
+"""Distil teachers without any data."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 @_typing.final
@@ -117,6 +121,7 @@ class Job(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     SUPERVISED_FIELD_NUMBER: _builtins.int
     MULTI_TEACHER_FIELD_NUMBER: _builtins.int
+    DATA_FREE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
@@ -162,6 +167,10 @@ class Job(_message.Message):
         """Distil several teachers."""
 
     @_builtins.property
+    def data_free(self) -> _spec_pb2.DataFreeSpec:
+        """Distil teachers without data."""
+
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the job was accepted. Output only."""
 
@@ -195,6 +204,7 @@ class Job(_message.Message):
         kind: Global___JobKind.ValueType = ...,
         supervised: _spec_pb2.SupervisedSpec | None = ...,
         multi_teacher: _spec_pb2.MultiTeacherSpec | None = ...,
+        data_free: _spec_pb2.DataFreeSpec | None = ...,
         priority: _builtins.int = ...,
         state: Global___JobState.ValueType = ...,
         attempt: _builtins.int = ...,
@@ -208,11 +218,11 @@ class Job(_message.Message):
         request_id: _builtins.str = ...,
         cancel_requested: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "multi_teacher", b"multi_teacher", "progress", b"progress", "spec", b"spec", "start_time", b"start_time", "supervised", b"supervised"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data_free", b"data_free", "end_time", b"end_time", "error", b"error", "multi_teacher", b"multi_teacher", "progress", b"progress", "spec", b"spec", "start_time", b"start_time", "supervised", b"supervised"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "kind", b"kind", "metrics", b"metrics", "multi_teacher", b"multi_teacher", "name", b"name", "priority", b"priority", "progress", b"progress", "request_id", b"request_id", "result_model", b"result_model", "spec", b"spec", "start_time", b"start_time", "state", b"state", "supervised", b"supervised"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "data_free", b"data_free", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "kind", b"kind", "metrics", b"metrics", "multi_teacher", b"multi_teacher", "name", b"name", "priority", b"priority", "progress", b"progress", "request_id", b"request_id", "result_model", b"result_model", "spec", b"spec", "start_time", b"start_time", "state", b"state", "supervised", b"supervised"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_spec: _TypeAlias = _typing.Literal["supervised", "multi_teacher"]  # noqa: Y015
+    _WhichOneofReturnType_spec: _TypeAlias = _typing.Literal["supervised", "multi_teacher", "data_free"]  # noqa: Y015
     _WhichOneofArgType_spec: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_spec) -> _WhichOneofReturnType_spec | None: ...
 

@@ -33,12 +33,15 @@ class NetworkSpec(_message.Message):
     NORM_FIELD_NUMBER: _builtins.int
     architecture: _builtins.str
     """The family: "unet" (residual-free U-Net), "basic_unet" (U-Net with two
-    convolutions a level), "attention_unet" or "segresnet".
+    convolutions a level), "attention_unet" or "segresnet" for segmentation;
+    "lenet5" for classification, of images of 32 x 32 pixels, whose depth and
+    norm are fixed.
     Default: unet.
     """
     width: _builtins.int
-    """Channels of the first level; each further level doubles them.
-    Default: 8. Range: [4, 128].
+    """Channels of the first level; each further level doubles them. LeNet-5 as
+    published has 6.
+    Default: 8. Range: [3, 128].
     """
     depth: _builtins.int
     """Number of resolution levels. Inputs are padded to multiples of
@@ -754,3 +757,434 @@ class MultiTeacherSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
 
 Global___MultiTeacherSpec: _TypeAlias = MultiTeacherSpec  # noqa: Y015
+
+@_typing.final
+class DataFreeTraining(_message.Message):
+    """How generators and student of a data-free job are trained."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    STUDENT_STEPS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    IMAGE_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    OVERLAP_WEIGHT_FIELD_NUMBER: _builtins.int
+    EMA_DECAY_FIELD_NUMBER: _builtins.int
+    ROLLBACKS_FIELD_NUMBER: _builtins.int
+    steps: _builtins.int
+    """Optimiser steps of the student.
+    Default: 1500. Range: [1, 10000000].
+    """
+    student_steps: _builtins.int
+    """Steps of the student after each step of the generators.
+    Default: 5. Range: [1, 100].
+    """
+    batch_size: _builtins.int
+    """Samples in a batch.
+    Default: 32. Range: [4, 4096].
+    """
+    image_size: _builtins.int
+    """Side of the square samples in pixels, a multiple of 8 and of both networks'
+    stride; 0 takes the size that a classification teacher was trained on, and
+    for segmentation 64, or the next side that suits all strides.
+    Default: 0. Range: [0, 1024].
+    """
+    learning_rate: _builtins.float
+    """Peak learning rate of the student's AdamW under a one-cycle schedule.
+    Default: 0.003. Range: [1e-06, 1.0].
+    """
+    weight_decay: _builtins.float
+    """Weight decay of the student's AdamW.
+    Default: 0.0001. Range: [0.0, 1.0].
+    """
+    seed: _builtins.int
+    """Seed of every random choice: initial weights and noise.
+    Default: 0. Range: [0, 2147483647].
+    """
+    overlap_weight: _builtins.float
+    """Weight of the overlap term: one minus the soft Dice of the student's
+    probabilities with the teacher's, beside the mean absolute difference of
+    their logits. Segmentation only.
+    Default: 1.0. Range: [0.0, 100.0].
+    """
+    ema_decay: _builtins.float
+    """Decay a step of an exponential average of the student's weights, which is
+    then what is kept; 0 keeps the weights themselves.
+    Default: 0.0. Range: [0.0, 0.9999].
+    """
+    rollbacks: _builtins.int
+    """Times that a run which diverges, collapses, loses a class or has nothing
+    left to disagree about goes back to its last good state, and on from there
+    with half the adversarial weight; 0 leaves it alone.
+    Default: 3. Range: [0, 10].
+    """
+    def __init__(
+        self,
+        *,
+        steps: _builtins.int | None = ...,
+        student_steps: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        image_size: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+        weight_decay: _builtins.float | None = ...,
+        seed: _builtins.int | None = ...,
+        overlap_weight: _builtins.float | None = ...,
+        ema_decay: _builtins.float | None = ...,
+        rollbacks: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_ema_decay", b"_ema_decay", "_image_size", b"_image_size", "_learning_rate", b"_learning_rate", "_overlap_weight", b"_overlap_weight", "_rollbacks", b"_rollbacks", "_seed", b"_seed", "_steps", b"_steps", "_student_steps", b"_student_steps", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "ema_decay", b"ema_decay", "image_size", b"image_size", "learning_rate", b"learning_rate", "overlap_weight", b"overlap_weight", "rollbacks", b"rollbacks", "seed", b"seed", "steps", b"steps", "student_steps", b"student_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_ema_decay", b"_ema_decay", "_image_size", b"_image_size", "_learning_rate", b"_learning_rate", "_overlap_weight", b"_overlap_weight", "_rollbacks", b"_rollbacks", "_seed", b"_seed", "_steps", b"_steps", "_student_steps", b"_student_steps", "_weight_decay", b"_weight_decay", "batch_size", b"batch_size", "ema_decay", b"ema_decay", "image_size", b"image_size", "learning_rate", b"learning_rate", "overlap_weight", b"overlap_weight", "rollbacks", b"rollbacks", "seed", b"seed", "steps", b"steps", "student_steps", b"student_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__ema_decay: _TypeAlias = _typing.Literal["ema_decay"]  # noqa: Y015
+    _WhichOneofArgType__ema_decay: _TypeAlias = _typing.Literal["_ema_decay", b"_ema_decay"]  # noqa: Y015
+    _WhichOneofReturnType__image_size: _TypeAlias = _typing.Literal["image_size"]  # noqa: Y015
+    _WhichOneofArgType__image_size: _TypeAlias = _typing.Literal["_image_size", b"_image_size"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__overlap_weight: _TypeAlias = _typing.Literal["overlap_weight"]  # noqa: Y015
+    _WhichOneofArgType__overlap_weight: _TypeAlias = _typing.Literal["_overlap_weight", b"_overlap_weight"]  # noqa: Y015
+    _WhichOneofReturnType__rollbacks: _TypeAlias = _typing.Literal["rollbacks"]  # noqa: Y015
+    _WhichOneofArgType__rollbacks: _TypeAlias = _typing.Literal["_rollbacks", b"_rollbacks"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
+    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__student_steps: _TypeAlias = _typing.Literal["student_steps"]  # noqa: Y015
+    _WhichOneofArgType__student_steps: _TypeAlias = _typing.Literal["_student_steps", b"_student_steps"]  # noqa: Y015
+    _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
+    _WhichOneofArgType__weight_decay: _TypeAlias = _typing.Literal["_weight_decay", b"_weight_decay"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ema_decay) -> _WhichOneofReturnType__ema_decay | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_size) -> _WhichOneofReturnType__image_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap_weight) -> _WhichOneofReturnType__overlap_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rollbacks) -> _WhichOneofReturnType__rollbacks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__student_steps) -> _WhichOneofReturnType__student_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_decay) -> _WhichOneofReturnType__weight_decay | None: ...
+
+Global___DataFreeTraining: _TypeAlias = DataFreeTraining  # noqa: Y015
+
+@_typing.final
+class GeneratorsSpec(_message.Message):
+    """The two generators: G1 makes difficult samples, G2 simple ones."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    DECAY_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    NOISE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    ADVERSARIAL_WEIGHT_FIELD_NUMBER: _builtins.int
+    ADVERSARY_FIELD_NUMBER: _builtins.int
+    STATISTICS_WEIGHT_FIELD_NUMBER: _builtins.int
+    BALANCE_WEIGHT_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_WEIGHT_FIELD_NUMBER: _builtins.int
+    WARMUP_FIELD_NUMBER: _builtins.int
+    AGREED_ONLY_FIELD_NUMBER: _builtins.int
+    mode: _builtins.str
+    """How they work together. "average": G2 is a slow average of G1, and so makes
+    what the student has had time to learn. "separate": two networks with losses
+    of their own. "hard": G1 alone. "simple": G2 alone.
+    Default: average.
+    """
+    decay: _builtins.float
+    """Decay of that average with each step of G1.
+    Default: 0.95. Range: [0.0, 0.9999].
+    """
+    width: _builtins.int
+    """Channels at full resolution.
+    Default: 16. Range: [4, 128].
+    """
+    noise: _builtins.int
+    """Length of the noise vectors.
+    Default: 64. Range: [4, 1024].
+    """
+    learning_rate: _builtins.float
+    """Learning rate of the generators' Adam.
+    Default: 0.002. Range: [1e-06, 1.0].
+    """
+    adversarial_weight: _builtins.float
+    """Weight of G1's adversarial term: how far student and teacher disagree.
+    Default: 1.0. Range: [0.0, 100.0].
+    """
+    adversary: _builtins.str
+    """Form of that term: "log": -log(1 + D), or "plain": -D.
+    Default: log.
+    """
+    statistics_weight: _builtins.float
+    """Weight of the distance to the layer statistics that the teacher stores, in
+    both generators.
+    Default: 1.0. Range: [0.0, 100.0].
+    """
+    balance_weight: _builtins.float
+    """Weight of the balance of classes, in both generators.
+    Default: 1.0. Range: [0.0, 100.0].
+    """
+    confidence_weight: _builtins.float
+    """Weight of the teacher's entropy in a separate or only G2: it makes what the
+    teacher is sure of.
+    Default: 1.0. Range: [0.0, 100.0].
+    """
+    warmup: _builtins.float
+    """Share of the run before the adversarial term sets in.
+    Default: 0.05. Range: [0.0, 1.0].
+    """
+    agreed_only: _builtins.bool
+    """Count disagreement only where student and teachers choose the same class:
+    G1 then looks for what the student is unsure of, not for where it is wrong.
+    Default: false.
+    """
+    def __init__(
+        self,
+        *,
+        mode: _builtins.str | None = ...,
+        decay: _builtins.float | None = ...,
+        width: _builtins.int | None = ...,
+        noise: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+        adversarial_weight: _builtins.float | None = ...,
+        adversary: _builtins.str | None = ...,
+        statistics_weight: _builtins.float | None = ...,
+        balance_weight: _builtins.float | None = ...,
+        confidence_weight: _builtins.float | None = ...,
+        warmup: _builtins.float | None = ...,
+        agreed_only: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adversarial_weight", b"_adversarial_weight", "_adversary", b"_adversary", "_agreed_only", b"_agreed_only", "_balance_weight", b"_balance_weight", "_confidence_weight", b"_confidence_weight", "_decay", b"_decay", "_learning_rate", b"_learning_rate", "_mode", b"_mode", "_noise", b"_noise", "_statistics_weight", b"_statistics_weight", "_warmup", b"_warmup", "_width", b"_width", "adversarial_weight", b"adversarial_weight", "adversary", b"adversary", "agreed_only", b"agreed_only", "balance_weight", b"balance_weight", "confidence_weight", b"confidence_weight", "decay", b"decay", "learning_rate", b"learning_rate", "mode", b"mode", "noise", b"noise", "statistics_weight", b"statistics_weight", "warmup", b"warmup", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adversarial_weight", b"_adversarial_weight", "_adversary", b"_adversary", "_agreed_only", b"_agreed_only", "_balance_weight", b"_balance_weight", "_confidence_weight", b"_confidence_weight", "_decay", b"_decay", "_learning_rate", b"_learning_rate", "_mode", b"_mode", "_noise", b"_noise", "_statistics_weight", b"_statistics_weight", "_warmup", b"_warmup", "_width", b"_width", "adversarial_weight", b"adversarial_weight", "adversary", b"adversary", "agreed_only", b"agreed_only", "balance_weight", b"balance_weight", "confidence_weight", b"confidence_weight", "decay", b"decay", "learning_rate", b"learning_rate", "mode", b"mode", "noise", b"noise", "statistics_weight", b"statistics_weight", "warmup", b"warmup", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__adversarial_weight: _TypeAlias = _typing.Literal["adversarial_weight"]  # noqa: Y015
+    _WhichOneofArgType__adversarial_weight: _TypeAlias = _typing.Literal["_adversarial_weight", b"_adversarial_weight"]  # noqa: Y015
+    _WhichOneofReturnType__adversary: _TypeAlias = _typing.Literal["adversary"]  # noqa: Y015
+    _WhichOneofArgType__adversary: _TypeAlias = _typing.Literal["_adversary", b"_adversary"]  # noqa: Y015
+    _WhichOneofReturnType__agreed_only: _TypeAlias = _typing.Literal["agreed_only"]  # noqa: Y015
+    _WhichOneofArgType__agreed_only: _TypeAlias = _typing.Literal["_agreed_only", b"_agreed_only"]  # noqa: Y015
+    _WhichOneofReturnType__balance_weight: _TypeAlias = _typing.Literal["balance_weight"]  # noqa: Y015
+    _WhichOneofArgType__balance_weight: _TypeAlias = _typing.Literal["_balance_weight", b"_balance_weight"]  # noqa: Y015
+    _WhichOneofReturnType__confidence_weight: _TypeAlias = _typing.Literal["confidence_weight"]  # noqa: Y015
+    _WhichOneofArgType__confidence_weight: _TypeAlias = _typing.Literal["_confidence_weight", b"_confidence_weight"]  # noqa: Y015
+    _WhichOneofReturnType__decay: _TypeAlias = _typing.Literal["decay"]  # noqa: Y015
+    _WhichOneofArgType__decay: _TypeAlias = _typing.Literal["_decay", b"_decay"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__mode: _TypeAlias = _typing.Literal["mode"]  # noqa: Y015
+    _WhichOneofArgType__mode: _TypeAlias = _typing.Literal["_mode", b"_mode"]  # noqa: Y015
+    _WhichOneofReturnType__noise: _TypeAlias = _typing.Literal["noise"]  # noqa: Y015
+    _WhichOneofArgType__noise: _TypeAlias = _typing.Literal["_noise", b"_noise"]  # noqa: Y015
+    _WhichOneofReturnType__statistics_weight: _TypeAlias = _typing.Literal["statistics_weight"]  # noqa: Y015
+    _WhichOneofArgType__statistics_weight: _TypeAlias = _typing.Literal["_statistics_weight", b"_statistics_weight"]  # noqa: Y015
+    _WhichOneofReturnType__warmup: _TypeAlias = _typing.Literal["warmup"]  # noqa: Y015
+    _WhichOneofArgType__warmup: _TypeAlias = _typing.Literal["_warmup", b"_warmup"]  # noqa: Y015
+    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
+    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adversarial_weight) -> _WhichOneofReturnType__adversarial_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adversary) -> _WhichOneofReturnType__adversary | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agreed_only) -> _WhichOneofReturnType__agreed_only | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__balance_weight) -> _WhichOneofReturnType__balance_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_weight) -> _WhichOneofReturnType__confidence_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decay) -> _WhichOneofReturnType__decay | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mode) -> _WhichOneofReturnType__mode | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__noise) -> _WhichOneofReturnType__noise | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__statistics_weight) -> _WhichOneofReturnType__statistics_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup) -> _WhichOneofReturnType__warmup | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
+
+Global___GeneratorsSpec: _TypeAlias = GeneratorsSpec  # noqa: Y015
+
+@_typing.final
+class SampleSharing(_message.Message):
+    """What the student's batches consist of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HARD_SHARE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    MEMORY_SHARE_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    BLENDING_FIELD_NUMBER: _builtins.int
+    hard_share: _builtins.float
+    """Share of G1 in the new samples, where there are two generators.
+    Default: 0.5. Range: [0.0, 1.0].
+    """
+    rule: _builtins.str
+    """"fixed": always that share. "rising": from 0 to it over the first half of
+    the run. "adaptive": less of G1 while the student forgets simple samples.
+    Default: adaptive.
+    """
+    memory_share: _builtins.float
+    """Share of remembered samples in a batch.
+    Default: 0.5. Range: [0.0, 0.9].
+    """
+    memory: _builtins.int
+    """Samples that are remembered, a uniform choice of all that were made; 0 for
+    none.
+    Default: 4096. Range: [0, 1000000].
+    """
+    blending: _builtins.float
+    """Share of the remembered samples in a batch that are blended with another
+    one, half of them mixed, half cut together; the teachers are asked anew.
+    Default: 1.0. Range: [0.0, 1.0].
+    """
+    def __init__(
+        self,
+        *,
+        hard_share: _builtins.float | None = ...,
+        rule: _builtins.str | None = ...,
+        memory_share: _builtins.float | None = ...,
+        memory: _builtins.int | None = ...,
+        blending: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blending", b"_blending", "_hard_share", b"_hard_share", "_memory", b"_memory", "_memory_share", b"_memory_share", "_rule", b"_rule", "blending", b"blending", "hard_share", b"hard_share", "memory", b"memory", "memory_share", b"memory_share", "rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blending", b"_blending", "_hard_share", b"_hard_share", "_memory", b"_memory", "_memory_share", b"_memory_share", "_rule", b"_rule", "blending", b"blending", "hard_share", b"hard_share", "memory", b"memory", "memory_share", b"memory_share", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blending: _TypeAlias = _typing.Literal["blending"]  # noqa: Y015
+    _WhichOneofArgType__blending: _TypeAlias = _typing.Literal["_blending", b"_blending"]  # noqa: Y015
+    _WhichOneofReturnType__hard_share: _TypeAlias = _typing.Literal["hard_share"]  # noqa: Y015
+    _WhichOneofArgType__hard_share: _TypeAlias = _typing.Literal["_hard_share", b"_hard_share"]  # noqa: Y015
+    _WhichOneofReturnType__memory: _TypeAlias = _typing.Literal["memory"]  # noqa: Y015
+    _WhichOneofArgType__memory: _TypeAlias = _typing.Literal["_memory", b"_memory"]  # noqa: Y015
+    _WhichOneofReturnType__memory_share: _TypeAlias = _typing.Literal["memory_share"]  # noqa: Y015
+    _WhichOneofArgType__memory_share: _TypeAlias = _typing.Literal["_memory_share", b"_memory_share"]  # noqa: Y015
+    _WhichOneofReturnType__rule: _TypeAlias = _typing.Literal["rule"]  # noqa: Y015
+    _WhichOneofArgType__rule: _TypeAlias = _typing.Literal["_rule", b"_rule"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blending) -> _WhichOneofReturnType__blending | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hard_share) -> _WhichOneofReturnType__hard_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory) -> _WhichOneofReturnType__memory | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_share) -> _WhichOneofReturnType__memory_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rule) -> _WhichOneofReturnType__rule | None: ...
+
+Global___SampleSharing: _TypeAlias = SampleSharing  # noqa: Y015
+
+@_typing.final
+class DataFreeSpec(_message.Message):
+    """Distil teachers into a student without any data. There is no field for data:
+    what such a job touches is the teachers alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ClassSharesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    OUTPUT_MODEL_FIELD_NUMBER: _builtins.int
+    TEACHERS_FIELD_NUMBER: _builtins.int
+    STUDENT_FIELD_NUMBER: _builtins.int
+    TRAINING_FIELD_NUMBER: _builtins.int
+    GENERATORS_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    CLASS_SHARES_FIELD_NUMBER: _builtins.int
+    KEEP_GENERATORS_FIELD_NUMBER: _builtins.int
+    output_model: _builtins.str
+    """Name under which the student is registered."""
+    keep_generators: _builtins.bool
+    """Register the generators and samples with the student. They are otherwise
+    kept with the job, and deleted with it.
+    Default: false.
+    """
+    @_builtins.property
+    def teachers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """References of the teachers, 1 to 8: "name", "name@3" or "name@alias". All
+        have the same classes and channels.
+        """
+
+    @_builtins.property
+    def student(self) -> Global___NetworkSpec:
+        """The network of the student."""
+
+    @_builtins.property
+    def training(self) -> Global___DataFreeTraining:
+        """How generators and student are trained."""
+
+    @_builtins.property
+    def generators(self) -> Global___GeneratorsSpec:
+        """The generators."""
+
+    @_builtins.property
+    def samples(self) -> Global___SampleSharing:
+        """What the student learns from."""
+
+    @_builtins.property
+    def class_shares(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Share of each foreground class in the pixels of usual images, by name; less
+        than 1 together. Where a class is missing, what the first teacher's manifest
+        says is taken, else an estimate. Segmentation only.
+        Range of each value: [0.0001, 0.95].
+        """
+
+    def __init__(
+        self,
+        *,
+        output_model: _builtins.str = ...,
+        teachers: _abc.Iterable[_builtins.str] | None = ...,
+        student: Global___NetworkSpec | None = ...,
+        training: Global___DataFreeTraining | None = ...,
+        generators: Global___GeneratorsSpec | None = ...,
+        samples: Global___SampleSharing | None = ...,
+        class_shares: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        keep_generators: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_generators", b"_keep_generators", "generators", b"generators", "keep_generators", b"keep_generators", "samples", b"samples", "student", b"student", "training", b"training"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_generators", b"_keep_generators", "class_shares", b"class_shares", "generators", b"generators", "keep_generators", b"keep_generators", "output_model", b"output_model", "samples", b"samples", "student", b"student", "teachers", b"teachers", "training", b"training"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keep_generators: _TypeAlias = _typing.Literal["keep_generators"]  # noqa: Y015
+    _WhichOneofArgType__keep_generators: _TypeAlias = _typing.Literal["_keep_generators", b"_keep_generators"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_generators) -> _WhichOneofReturnType__keep_generators | None: ...
+
+Global___DataFreeSpec: _TypeAlias = DataFreeSpec  # noqa: Y015

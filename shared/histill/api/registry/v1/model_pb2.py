@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#histill/api/registry/v1/model.proto\x12\x17histill.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x30\n\x04role\x18\x04 \x01(\x0e\x32\".histill.api.registry.v1.ModelRole\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x10\n\x08\x63hannels\x18\x06 \x01(\x05\x12\x0f\n\x07\x63lasses\x18\x07 \x03(\t\x12\x12\n\nparameters\x18\x08 \x01(\x03\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12<\n\x07metrics\x18\n \x03(\x0b\x32+.histill.api.registry.v1.Model.MetricsEntry\x12\x10\n\x08teachers\x18\x0b \x03(\t\x12\x0f\n\x07\x64\x61taset\x18\x0c \x01(\t\x12\x0b\n\x03job\x18\r \x01(\t\x12\x34\n\x05\x66iles\x18\x0e \x03(\x0b\x32%.histill.api.registry.v1.ArtifactFile\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08servable\x18\x10 \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"@\n\x0c\x41rtifactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t*W\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12MODEL_ROLE_TEACHER\x10\x01\x12\x16\n\x12MODEL_ROLE_STUDENT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#histill/api/registry/v1/model.proto\x12\x17histill.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x30\n\x04role\x18\x04 \x01(\x0e\x32\".histill.api.registry.v1.ModelRole\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x10\n\x08\x63hannels\x18\x06 \x01(\x05\x12\x0f\n\x07\x63lasses\x18\x07 \x03(\t\x12\x12\n\nparameters\x18\x08 \x01(\x03\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12<\n\x07metrics\x18\n \x03(\x0b\x32+.histill.api.registry.v1.Model.MetricsEntry\x12\x10\n\x08teachers\x18\x0b \x03(\t\x12\x0f\n\x07\x64\x61taset\x18\x0c \x01(\t\x12\x0b\n\x03job\x18\r \x01(\t\x12\x34\n\x05\x66iles\x18\x0e \x03(\x0b\x32%.histill.api.registry.v1.ArtifactFile\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08servable\x18\x10 \x01(\x08\x12\x0c\n\x04task\x18\x11 \x01(\t\x12\x12\n\ndp_epsilon\x18\x12 \x01(\x01\x12\x10\n\x08\x64p_delta\x18\x13 \x01(\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"@\n\x0c\x41rtifactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t*W\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12MODEL_ROLE_TEACHER\x10\x01\x12\x16\n\x12MODEL_ROLE_STUDENT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL_METRICSENTRY']._loaded_options = None
   _globals['_MODEL_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELROLE']._serialized_start=649
-  _globals['_MODELROLE']._serialized_end=736
+  _globals['_MODELROLE']._serialized_start=701
+  _globals['_MODELROLE']._serialized_end=788
   _globals['_MODEL']._serialized_start=98
-  _globals['_MODEL']._serialized_end=581
-  _globals['_MODEL_METRICSENTRY']._serialized_start=535
-  _globals['_MODEL_METRICSENTRY']._serialized_end=581
-  _globals['_ARTIFACTFILE']._serialized_start=583
-  _globals['_ARTIFACTFILE']._serialized_end=647
+  _globals['_MODEL']._serialized_end=633
+  _globals['_MODEL_METRICSENTRY']._serialized_start=587
+  _globals['_MODEL_METRICSENTRY']._serialized_end=633
+  _globals['_ARTIFACTFILE']._serialized_start=635
+  _globals['_ARTIFACTFILE']._serialized_end=699
 # @@protoc_insertion_point(module_scope)

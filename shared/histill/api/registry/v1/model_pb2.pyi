@@ -86,6 +86,9 @@ class Model(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SERVABLE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    DP_EPSILON_FIELD_NUMBER: _builtins.int
+    DP_DELTA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"models/{name}/versions/{n}"."""
     reference: _builtins.str
@@ -105,7 +108,13 @@ class Model(_message.Message):
     job: _builtins.str
     """"jobs/{id}" that made it; empty when it was uploaded."""
     servable: _builtins.bool
-    """Inference service can serve it: it holds a model.onnx."""
+    """The segmentation service can serve it: it segments, and holds a model.onnx."""
+    task: _builtins.str
+    """"segmentation" or "classification"."""
+    dp_epsilon: _builtins.float
+    """Differential privacy that its training guarantees: epsilon; 0 for none."""
+    dp_delta: _builtins.float
+    """Delta of that guarantee."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Aliases that point at this version, e.g. "production"."""
@@ -149,10 +158,13 @@ class Model(_message.Message):
         files: _abc.Iterable[Global___ArtifactFile] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         servable: _builtins.bool = ...,
+        task: _builtins.str = ...,
+        dp_epsilon: _builtins.float = ...,
+        dp_delta: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "architecture", b"architecture", "channels", b"channels", "classes", b"classes", "create_time", b"create_time", "dataset", b"dataset", "files", b"files", "job", b"job", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "reference", b"reference", "role", b"role", "servable", b"servable", "size_bytes", b"size_bytes", "teachers", b"teachers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "architecture", b"architecture", "channels", b"channels", "classes", b"classes", "create_time", b"create_time", "dataset", b"dataset", "dp_delta", b"dp_delta", "dp_epsilon", b"dp_epsilon", "files", b"files", "job", b"job", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "reference", b"reference", "role", b"role", "servable", b"servable", "size_bytes", b"size_bytes", "task", b"task", "teachers", b"teachers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

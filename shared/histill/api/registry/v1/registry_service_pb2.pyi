@@ -72,6 +72,26 @@ class ModelHeader(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ClassSharesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     NETWORK_JSON_FIELD_NUMBER: _builtins.int
@@ -84,6 +104,11 @@ class ModelHeader(_message.Message):
     MULTIPLE_OF_FIELD_NUMBER: _builtins.int
     ACTIVATION_FIELD_NUMBER: _builtins.int
     SCALING_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    IMAGE_SIZE_FIELD_NUMBER: _builtins.int
+    CLASS_SHARES_FIELD_NUMBER: _builtins.int
+    DP_EPSILON_FIELD_NUMBER: _builtins.int
+    DP_DELTA_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """Name, [a-z0-9] then up to 62 of [a-z0-9-]."""
     role: _model_pb2.ModelRole.ValueType
@@ -108,6 +133,21 @@ class ModelHeader(_message.Message):
     """What is done to an image before mean and std: "constant" (nothing, the
     default), "image_range" or "image_zscore" (by its own values).
     """
+    task: _builtins.str
+    """What the model does: "segmentation" (one class a pixel, the default) or
+    "classification" (one class an image).
+    """
+    image_size: _builtins.int
+    """Side of the square images or crops that it was trained on, in pixels; 0 when
+    not known. Needed for classification.
+    Range: [0, 4096].
+    """
+    dp_epsilon: _builtins.float
+    """Differential privacy that its training guarantees: epsilon, above 0; 0 for
+    none.
+    """
+    dp_delta: _builtins.float
+    """Delta of that guarantee, in [0, 1)."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the classes; at least two, index 0 is the background."""
@@ -127,7 +167,16 @@ class ModelHeader(_message.Message):
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ArtifactFile]:
         """Every file that follows: weights.safetensors with a network, or model.ts
-        (TorchScript) without.
+        (TorchScript) without. A network without batch norms may bring
+        statistics.safetensors: for each norm layer, "LAYER.mean" and "LAYER.var" of
+        its input channels over the training images, for data-free distillation.
+        """
+
+    @_builtins.property
+    def class_shares(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Share of each foreground class in the pixels of its training images, by
+        name, for data-free distillation; empty when not to be told.
+        Range of each value: [0, 1].
         """
 
     def __init__(
@@ -145,10 +194,15 @@ class ModelHeader(_message.Message):
         multiple_of: _builtins.int = ...,
         activation: _builtins.str = ...,
         scaling: _builtins.str = ...,
+        task: _builtins.str = ...,
+        image_size: _builtins.int = ...,
+        class_shares: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        dp_epsilon: _builtins.float = ...,
+        dp_delta: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "channels", b"channels", "classes", b"classes", "files", b"files", "mean", b"mean", "metrics", b"metrics", "model_name", b"model_name", "multiple_of", b"multiple_of", "network_json", b"network_json", "role", b"role", "scaling", b"scaling", "std", b"std"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "channels", b"channels", "class_shares", b"class_shares", "classes", b"classes", "dp_delta", b"dp_delta", "dp_epsilon", b"dp_epsilon", "files", b"files", "image_size", b"image_size", "mean", b"mean", "metrics", b"metrics", "model_name", b"model_name", "multiple_of", b"multiple_of", "network_json", b"network_json", "role", b"role", "scaling", b"scaling", "std", b"std", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,78 @@
+"""Checkpoints in the object store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fakes import MemoryObjects
+from histill.core.errors import StorageUnavailableError
+from histill.distill.checkpoints import Checkpoints, drop_checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Away(MemoryObjects):
+    """A store that takes nothing."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        raise StorageUnavailableError(f"{key} {path.name}")
+
+
+def checkpoints(objects: MemoryObjects, path: Path, *, fence: int) -> Checkpoints:
+    return Checkpoints(objects, "job", fence, path)
+
+
+def test_the_next_attempt_finds_what_the_last_one_stored(tmp_path: Path) -> None:
+    """Of several attempts the one with the highest fencing number counts."""
+    objects = MemoryObjects()
+    for fence in (9, 10, 2):
+        path = tmp_path / str(fence)
+        path.write_bytes(b"of %d" % fence)
+        checkpoints(objects, path, fence=fence).store()
+    found = checkpoints(objects, tmp_path / "found", fence=11)
+    assert found.fetch()
+    assert found.path.read_bytes() == b"of 10"
+
+
+def test_without_a_checkpoint_a_run_begins_at_the_beginning(tmp_path: Path) -> None:
+    """Nothing is written."""
+    found = checkpoints(MemoryObjects(), tmp_path / "found", fence=1)
+    assert not found.fetch()
+    assert not found.path.exists()
+    found.store()
+    assert list(found.objects.list("")) == []
+
+
+def test_a_file_is_stored_once(tmp_path: Path) -> None:
+    """Neither again while it is the same, nor back where it was fetched from."""
+    objects = MemoryObjects()
+    mine = checkpoints(objects, tmp_path / "mine", fence=1)
+    mine.path.write_bytes(b"one")
+    mine.store()
+    objects.data.clear()
+    mine.store()
+    assert objects.data == {}
+    objects.data["jobs/job/checkpoints/000000000001.safetensors"] = b"one"
+    later = checkpoints(objects, tmp_path / "later", fence=2)
+    assert later.fetch()
+    later.store()
+    assert len(objects.data) == 1
+
+
+def test_a_store_that_is_away_does_not_end_the_run(tmp_path: Path) -> None:
+    """The next call tries again."""
+    mine = checkpoints(Away(), tmp_path / "mine", fence=1)
+    mine.path.write_bytes(b"one")
+    mine.store()
+    mine.objects = MemoryObjects()
+    mine.store()
+    assert list(mine.objects.list("jobs/job/")) == ["jobs/job/checkpoints/000000000001.safetensors"]
+
+
+def test_checkpoints_of_an_ended_job_are_dropped(tmp_path: Path) -> None:
+    """All attempts' of that job, and nothing else."""
+    objects = MemoryObjects({"jobs/job/job.json": b"", "jobs/job/checkpoints/1": b""})
+    drop_checkpoints(objects, "job")
+    assert list(objects.data) == ["jobs/job/job.json"]
+    assert not checkpoints(objects, tmp_path / "x", fence=1).fetch()

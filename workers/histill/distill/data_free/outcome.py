@@ -1,0 +1,134 @@
+"""What a data-free run leaves behind: the result's facts and the files in ``result/``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.torch import save_file
+
+from histill.core.manifests import CARD, GENERATORS, ONNX, SAMPLES, WEIGHTS, ModelRole
+from histill.core.samples import sample_side
+from histill.distill.data_free import privacy
+from histill.distill.data_free.card import model_card
+from histill.distill.data_free.report import render_report
+from histill.distill.export import export_onnx
+from histill.distill.latency import latency_ms
+from histill.distill.nets import count_parameters
+from histill.distill.outputs import REPORT
+from histill.distill.workdir import RunResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from torch import Tensor, nn
+
+    from histill.distill.data_free.curves import Curves
+    from histill.distill.data_free.engine import Engine
+    from histill.distill.workdir import DataFreeOrder
+
+_STORED = 64  # samples of each generator
+
+
+@dataclass(frozen=True)
+class DataFreeOutcome:
+    """A student, how it came about, and what made its samples.
+
+    Attributes:
+        student: The one to keep, a ``Normalized`` network.
+        engine: With the generators.
+        curves: Of the run.
+        agreed: Agreement with the teachers on held samples, ``agreement_{kind}``, in [0, 1].
+        seconds: From the first round to the last.
+        rollbacks: That were needed.
+        place: The device and the number of processes, in words.
+    """
+
+    student: nn.Module
+    engine: Engine
+    curves: Curves
+    agreed: Mapping[str, float]
+    seconds: float
+    rollbacks: int
+    place: str
+
+
+def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) -> RunResult:
+    """Writes weights, ONNX, generators, samples, card and report.
+
+    Args:
+        folder: Made when missing.
+        order: What was asked for.
+        outcome: The networks, moved to the CPU and into eval mode.
+
+    Returns:
+        What ``result.json`` says.
+
+    Raises:
+        WorkFailedError: EXPORT_MISMATCH.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    first = order.teachers[0]
+    samples = _samples(outcome.engine)
+    shown = next(iter(samples.values()))[0]
+    student = outcome.student.cpu().eval()
+    weights = student.net.state_dict()  # type: ignore[union-attr]
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    export_onnx(
+        student,
+        folder / ONNX,
+        channels=first.channels,
+        stride=order.spec.student.stride,
+        classes=first.classes,
+        samples=[shown],
+        task=first.task,
+    )
+    measured = {
+        "loss": outcome.curves.values["loss"][-1],
+        **outcome.agreed,
+        "training_seconds": outcome.seconds,
+        "rollbacks": float(outcome.rollbacks),
+        "model_bytes": float((folder / ONNX).stat().st_size),
+        # Samples are of a size that the student takes as it is, and a classifier no other.
+        "latency_ms": latency_ms(folder / ONNX, shown, stride=1),
+    }
+    result = RunResult(
+        role=ModelRole.STUDENT,
+        channels=first.channels,
+        classes=first.classes,
+        normalization=first.normalization,
+        parameters=count_parameters(student),
+        metrics={name: value for name, value in measured.items() if math.isfinite(value)},
+        image_size=sample_side(order.spec, order.teachers),
+        class_shares=first.class_shares,
+        privacy=privacy.inherited(order.teachers),
+    )
+    np.savez_compressed(folder / SAMPLES, allow_pickle=False, **samples)
+    save_file(_generators(outcome.engine), folder / GENERATORS)
+    (folder / CARD).write_text(model_card(order, result, outcome), encoding="utf-8")
+    (folder / REPORT).write_text(render_report(order, result, outcome), encoding="utf-8")
+    return result
+
+
+def _samples(engine: Engine) -> dict[str, npt.NDArray[np.uint8]]:
+    """New samples of each generator there is, uint8 [N, H, W, C]."""
+    return {
+        kind: np.ascontiguousarray(
+            engine.samples(kind, _STORED).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        )
+        for kind in engine.kinds
+    }
+
+
+def _generators(engine: Engine) -> dict[str, Tensor]:
+    found = {"hard": engine.hard, "simple": engine.simple}
+    return {
+        f"{kind}.{name}": tensor.contiguous()
+        for kind, generator in found.items()
+        if generator is not None
+        for name, tensor in generator.cpu().state_dict().items()
+    }

@@ -1,0 +1,53 @@
+"""What is said about privacy, in cards and reports alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from histill.core.manifests import DifferentialPrivacy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from histill.core.manifests import ModelManifest
+
+
+def inherited(teachers: Sequence[ModelManifest]) -> DifferentialPrivacy | None:
+    """The guarantee that a student inherits: what is made of a model alone is no worse.
+
+    Several teachers may have learnt from the same people: their budgets add up.
+
+    Source: post-processing and composition, Dwork and Roth 2014, 2.1 and 3.5.
+    """
+    private = [teacher.privacy for teacher in teachers if teacher.privacy is not None]
+    if len(private) < len(teachers):
+        return None
+    delta = sum(one.delta for one in private)
+    if delta >= 1:
+        return None
+    return DifferentialPrivacy(epsilon=sum(one.epsilon for one in private), delta=delta)
+
+
+def guarantee(teachers: Sequence[ModelManifest]) -> str:
+    """That guarantee in words."""
+    private = inherited(teachers)
+    if private is None:
+        return (
+            "No formal guarantee. The job saw no data, but the teachers did, and what a teacher "
+            "remembers of single images can pass into samples and student."
+        )
+    return (
+        f"Differential privacy with epsilon {private.epsilon:g} and delta {private.delta:g}, as "
+        "far as the "
+        "teachers' manifests tell the truth: what is made of private models alone keeps their "
+        "guarantee."
+    )
+
+
+def touched(teachers: Sequence[ModelManifest]) -> str:
+    """What a data-free job has read, in a sentence."""
+    names = ", ".join(teacher.reference for teacher in teachers)
+    return (
+        f"The job read the files and manifests of {names}, and nothing else: no dataset was named, "
+        "fetched or opened."
+    )

@@ -1,0 +1,110 @@
+"""One data-free job from teachers to result files. It opens no dataset, ever."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+import torch
+
+from histill.core.samples import sample_side
+from histill.distill.data_free.distilling import Distillation
+from histill.distill.data_free.engine import Engine
+from histill.distill.data_free.generator import Generator
+from histill.distill.data_free.outcome import DataFreeOutcome, write_files
+from histill.distill.data_free.shares import share_bounds
+from histill.distill.data_free.teachers import load_council
+from histill.distill.nets import build_network
+from histill.distill.predict import Normalized
+
+if TYPE_CHECKING:
+    from histill.distill.devices import Place
+    from histill.distill.progress import Reporter
+    from histill.distill.workdir import DataFreeOrder, RunResult, Workdir
+
+log = structlog.get_logger()
+
+_NEXT_RANK = 7919  # far from what people choose as neighbouring seeds
+_GREY = 0.5  # what samples start from where the teacher has no constants of its own
+
+
+@dataclass(frozen=True)
+class DataFreeRun:
+    """Everything that a data-free job needs.
+
+    Attributes:
+        workdir: Where the teachers are and results go.
+        order: What to do.
+        place: This process among those of the run.
+        reporter: Hears about progress.
+    """
+
+    workdir: Workdir
+    order: DataFreeOrder
+    place: Place
+    reporter: Reporter
+
+    def execute(self) -> RunResult | None:
+        """Distils, exports and writes the files; all but ``result.json``.
+
+        Returns:
+            What was made; ``None`` in all processes but the first.
+
+        Raises:
+            WorkFailedError: With its reason and a hint.
+        """
+        started = time.monotonic()
+        run = self.distillation()
+        student = run.run()
+        if not self.place.first:
+            return None
+        steps = self.order.spec.training.steps
+        agreed = {f"agreement_{k}": v for k, v in run.held.agreement(student).items()}
+        log.info("held_out", **{name: round(value, 4) for name, value in agreed.items()})
+        self.reporter.report("exporting", steps, steps, metrics=agreed, force=True)
+        outcome = DataFreeOutcome(
+            student=student,
+            engine=run.engine,
+            curves=run.curves,
+            agreed=agreed,
+            seconds=time.monotonic() - started,
+            rollbacks=run.rollbacks,
+            place=f"{self.place.device}, {self.place.world} process(es)",
+        )
+        return write_files(self.workdir.result, self.order, outcome)
+
+    def distillation(self) -> Distillation:
+        """The run, not yet begun."""
+        order, device = self.order, self.place.device
+        spec, first = order.spec, order.teachers[0]
+        folders = [self.workdir.teacher(index) for index in range(len(order.teachers))]
+        council = load_council(folders, order.teachers, device)
+        torch.manual_seed(spec.training.seed)
+        student = Normalized(
+            build_network(spec.student, channels=first.channels, classes=len(first.classes)),
+            first.normalization,
+        ).to(device)
+        constant = first.normalization.scaling == "constant"
+
+        def make_generator() -> Generator:
+            return Generator(
+                channels=first.channels,
+                side=sample_side(spec, order.teachers),
+                width=spec.generators.width,
+                noise=spec.generators.noise,
+                mean=first.normalization.mean if constant else [_GREY] * first.channels,
+                spatial=first.task == "segmentation",
+            ).to(device)
+
+        bounds = None
+        if first.task == "segmentation":
+            low, high = share_bounds(first.classes, spec.class_shares, first.class_shares)
+            bounds = low.to(device), high.to(device)
+        engine = Engine(spec, council, student, make_generator, bounds=bounds, place=self.place)
+        # The same weights everywhere, but other noise in each process.
+        torch.manual_seed(spec.training.seed + _NEXT_RANK * self.place.rank)
+        # Each of several processes has samples of its own, of which one file knows nothing.
+        path = self.workdir.checkpoint if self.place.world == 1 else None
+        return Distillation(engine, self.place, self.reporter, path, order.checkpoint_s)
