@@ -30,6 +30,7 @@ from rich.console import Console
 
 from free_arms import ARMS, SWITCHES
 from free_figure import draw
+from free_run import score_path
 from free_speed import round_cost
 from free_summary import table, task_summary
 from free_tasks import TASKS
@@ -60,7 +61,7 @@ def runs(tasks: Sequence[str], arms: Sequence[str], seeds: int) -> list[tuple[st
 def score(root: Path, scale: int, which: tuple[str, str, int]) -> dict[str, Any]:
     """Runs one unless it was, in a process of its own on one thread."""
     task, arm, seed = which
-    path = root / "scores" / f"{task}-{arm}-{seed}-{scale}.json"
+    path = score_path(root, TASKS[task](), arm, seed, scale=scale)
     if not path.exists():
         command = [sys.executable, str(Path(__file__).with_name("free_run.py"))]
         done = subprocess.run(

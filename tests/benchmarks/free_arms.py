@@ -30,7 +30,8 @@ class Arm:
 
 
 _BARE = {"memory": 0, "memory_share": 0.0, "blending": 0.0, "rule": "fixed"}
-# As published: one generator, its own loss and nothing else; nobody looks after it.
+# After the published methods: one generator, its own loss and nothing else; nobody looks
+# after it. DAFL's term on activations is left out, and entropy is its one-hot term.
 _DFAD: dict[str, dict[str, Any]] = {
     "training": {"rollbacks": 0},
     "generators": {
@@ -58,6 +59,8 @@ ARMS = {
 # Both generators, the default, with one switch turned.
 SWITCHES = {
     "dfad_wide": Arm(changes=_DFAD, wide=True),
+    "dafl_wide": Arm(changes=_DAFL, wide=True),
+    "memory_off_wide": Arm(changes={"samples": _BARE}, wide=True),
     "statistics_off": Arm(changes={"generators": {"statistics_weight": 0.0}}),
     "balance_off": Arm(changes={"generators": {"balance_weight": 0.0}}),
     "adversary_off": Arm(changes={"generators": {"adversarial_weight": 0.0}}),

@@ -46,8 +46,10 @@ def _curves(axes: Any, name: str, scores: Mapping[tuple[str, str, int], Any]) ->
             run["looks"] for (task, which, _), run in scores.items() if (task, which) == (name, arm)
         ]
         if found:
-            values = np.array([[look["value"] for look in looks] for looks in found])
-            steps = [look["step"] for look in found[0]]
+            # A run that went back has some steps twice, or misses some.
+            runs = [{look["step"]: look["value"] for look in looks} for looks in found]
+            steps = sorted(set.intersection(*(set(run) for run in runs)))
+            values = np.array([[run[step] for step in steps] for run in runs])
             axes.plot(steps, values.mean(axis=0), color=color, label=arm)
             axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2)
     axes.set(xlabel="step of the student", ylabel="score on test images")

@@ -6,16 +6,20 @@ it was kept in the end.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
 import torch
 
 from free_arms import ARMS, SWITCHES, free_spec
 from free_tasks import CPU, TASKS
+from histill.core.errors import WorkFailedError
+from histill.distill import data_free
 from histill.distill.data_free.run import DataFreeRun
 from histill.distill.devices import Place
 from histill.distill.progress import Reporter, configure_logging
@@ -25,8 +29,27 @@ if TYPE_CHECKING:
     from torch import nn
 
     from free_tasks import Task
+    from histill.core.specs import DataFreeSpec
+
+log = structlog.get_logger()
 
 _EVERY = 4  # checks of a run's forty at which the student is also tested
+
+
+def scaled_spec(task: Task, name: str, seed: int, *, scale: int) -> DataFreeSpec:
+    """An arm's job with so many times the steps."""
+    arm = (ARMS | SWITCHES)[name]
+    spec = free_spec(task.student.model_dump(), task.changes, arm, seed=seed)
+    training = spec.training.model_copy(update={"steps": spec.training.steps * scale})
+    return spec.model_copy(update={"training": training})
+
+
+def score_path(root: Path, task: Task, name: str, seed: int, *, scale: int) -> Path:
+    """Where a run's scores lie: of this spec and this code, or none."""
+    digest = hashlib.sha256(scaled_spec(task, name, seed, scale=scale).model_dump_json().encode())
+    for source in sorted(Path(data_free.__path__[0]).glob("*.py")):
+        digest.update(source.read_bytes())
+    return root / "scores" / f"{task.name}-{name}-{seed}-{digest.hexdigest()[:12]}.json"
 
 
 def run(root: Path, task: Task, name: str, seed: int, *, scale: int) -> dict[str, Any]:
@@ -44,9 +67,8 @@ def run(root: Path, task: Task, name: str, seed: int, *, scale: int) -> dict[str
     """
     arm = (ARMS | SWITCHES)[name]
     manifest, folder, teacher = task.teacher(root)
-    spec = free_spec(task.student.model_dump(), task.changes, arm, seed=seed)
-    training = spec.training.model_copy(update={"steps": spec.training.steps * scale})
-    spec = spec.model_copy(update={"training": training})
+    spec = scaled_spec(task, name, seed, scale=scale)
+    training = spec.training
     started = time.monotonic()
     if arm.kind != "free":
         net = task.on_data(root, steps=training.steps, seed=seed, distilled=arm.kind == "kd")
@@ -67,10 +89,14 @@ def run(root: Path, task: Task, name: str, seed: int, *, scale: int) -> dict[str
             looks.append({"step": step, **task.score(student, teacher)._asdict()})
 
     distillation.on_check = look
-    kept = distillation.run()
+    try:
+        kept = task.score(distillation.run(), teacher)._asdict()
+    except WorkFailedError as exc:  # as an arm may that nobody looks after
+        log.warning("failed", why=str(exc))
+        kept = {key: value for key, value in looks[-1].items() if key != "step"}
     return {
         "looks": looks,
-        "kept": task.score(kept, teacher)._asdict(),
+        "kept": kept,
         "alarms": [[step, str(alarm)] for step, alarm in distillation.curves.alarms],
         "seconds": _since(started),
     }
@@ -86,8 +112,9 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True)
     configure_logging()
-    score = run(Path(root), TASKS[task](), name, int(seed), scale=int(scale))
-    path = Path(root) / "scores" / f"{task}-{name}-{seed}-{scale}.json"
+    what = TASKS[task]()
+    score = run(Path(root), what, name, int(seed), scale=int(scale))
+    path = score_path(Path(root), what, name, int(seed), scale=int(scale))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(score))
 

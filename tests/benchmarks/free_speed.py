@@ -20,6 +20,8 @@ from histill.distill.workdir import DataFreeOrder, Workdir
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import nn
+
     from free_tasks import Task
     from histill.distill.data_free.engine import Engine
 
@@ -28,7 +30,7 @@ _ROUNDS, _FIRST = 12, 6
 
 def round_cost(root: Path, task: Task) -> dict[str, float]:
     """Median seconds of a round and of its bare forward and backward passes, by turns."""
-    manifest, folder, _ = task.teacher(root)
+    manifest, folder, teacher = task.teacher(root)
     spec = free_spec(task.student.model_dump(), task.changes, ARMS["both"], seed=0)
     generators = spec.generators.model_copy(update={"warmup": 0.0})
     spec = spec.model_copy(update={"generators": generators})
@@ -40,7 +42,7 @@ def round_cost(root: Path, task: Task) -> dict[str, float]:
         engine = DataFreeRun(workdir, order, Place(CPU), Reporter(None)).distillation().engine
     for number in range(_FIRST):  # until the memory is full enough to be drawn from
         engine.round(number, hard_share=spec.samples.hard_share)
-    bare = _bare(engine)
+    bare = _bare(engine, teacher)
     ours, theirs = [], []
     for number in range(_ROUNDS):
         ours.append(_timed(lambda n=number: engine.round(_FIRST + n, hard_share=0.5)))  # type: ignore[misc]
@@ -49,7 +51,7 @@ def round_cost(root: Path, task: Task) -> dict[str, float]:
     return {"round_seconds": a, "bare_seconds": b, "round_cost_ratio": a / b}
 
 
-def _bare(engine: Engine) -> Callable[[], None]:
+def _bare(engine: Engine, teacher: nn.Module) -> Callable[[], None]:
     """The passes of one round and nothing else: no loss, optimiser, memory or check."""
     spec, hard = engine.spec, engine.hard
     assert hard is not None
@@ -57,19 +59,20 @@ def _bare(engine: Engine) -> Callable[[], None]:
     old = round(spec.samples.memory_share * size)
     mixed = round(spec.samples.blending * old)
     images = hard(hard.draw(size)).detach()
-    teacher = engine.council.teachers[0]
+    for parameter in teacher.parameters():
+        parameter.requires_grad_(False)
     parameters = list(hard.parameters())
 
     def passes() -> None:
         made = hard(hard.draw(size))
         engine.student.eval()
-        said, _ = teacher(made)
-        torch.autograd.grad(said.sum() + engine.student(made).sum(), parameters)
+        torch.autograd.grad(teacher(made).sum() + engine.student(made).sum(), parameters)
         engine.student.train()
+        with torch.no_grad():
+            teacher(hard(hard.draw(steps * (size - old))))
         for _ in range(steps):
             with torch.no_grad():
-                hard(hard.draw(size - old))
-                teacher(images[: size - old + mixed])
+                teacher(images[:mixed])
             engine.student(images).sum().backward()
 
     return passes

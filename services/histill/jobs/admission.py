@@ -12,7 +12,7 @@ from histill.core.class_maps import class_index
 from histill.core.errors import FieldViolation, InvalidArgumentError, NotFoundError
 from histill.core.jobs import Job
 from histill.core.names import new_job_id
-from histill.core.samples import sample_side
+from histill.core.samples import MAX_MEMORY_BYTES, memory_bytes, sample_side
 from histill.core.specs import MAX_SAMPLE_SIDE, SAMPLE_STRIDE, DataFreeSpec, MultiTeacherSpec
 
 if TYPE_CHECKING:
@@ -127,6 +127,12 @@ def _unlike(
         if name not in first.classes[1:]:
             words = f"is no foreground class of {first.reference}: {', '.join(first.classes[1:])}"
             yield FieldViolation(f"{path}.class_shares.{name}", words)
+    if sum({**first.class_shares, **spec.class_shares}.values()) >= 1:
+        words = f"leave no background, with those that {first.reference} brings; give all of them"
+        yield FieldViolation(f"{path}.class_shares", words)
+    if (needed := memory_bytes(spec, teachers)) > MAX_MEMORY_BYTES:
+        words = f"would take {needed / 1e9:.1f} GB at this size of samples; the most is 4.3 GB"
+        yield FieldViolation(f"{path}.samples.memory", words)
 
 
 def _wrong_images(

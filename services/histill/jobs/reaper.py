@@ -94,7 +94,7 @@ class Reaper:
         if moved.state is JobState.QUEUED:
             self._submit(moved, "worker_lost")
         elif moved.state.final:
-            self.jobs.archive_events(job.id)
+            self.jobs.close(job.id)
 
     def _lost(self, job: Job, *, seen: Job) -> Job:
         if (job.state, job.attempt) != (seen.state, seen.attempt):

@@ -133,7 +133,7 @@ class JobsServicer(rpc.DistillationServiceServicer):
         if job.state is JobState.RUNNING:
             self.live.request_cancel(job_id)
         elif job.state is JobState.CANCELLED:
-            self.jobs.archive_events(job_id)
+            self.jobs.close(job_id)
         return messages.job_message(self._with_progress(job))
 
     def _cancelled(self, job: Job) -> Job:

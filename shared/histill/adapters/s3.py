@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -96,7 +97,8 @@ class S3ObjectStore:
     def put_file(self, key: str, path: Path) -> None:
         """Stores a file's bytes under ``key``, in parts when it is large."""
         with self._translated(key), path.open("rb") as file:
-            size = path.stat().st_size
+            # Of what was opened: the file may be replaced meanwhile.
+            size = os.fstat(file.fileno()).st_size
             self._client.put_object(self._bucket, key, file, size, part_size=_PART_BYTES)
 
     def get(self, key: str) -> bytes:

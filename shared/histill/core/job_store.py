@@ -54,6 +54,11 @@ def generators_key(job_id: str) -> str:
     return f"{job_prefix(job_id)}{GENERATORS}"
 
 
+def checkpoint_prefix(job_id: str) -> str:
+    """Key prefix of the checkpoints of a job that has not ended."""
+    return f"{job_prefix(job_id)}checkpoints/"
+
+
 def _record_key(job_id: str) -> str:
     return f"{job_prefix(job_id)}job.json"
 
@@ -183,10 +188,11 @@ class JobStore:
             self.objects.delete_prefix(job_prefix(job_id))
             self.index.delete(job_id)
 
-    def archive_events(self, job_id: str) -> None:
-        """Writes the event log of an ended job to S3."""
+    def close(self, job_id: str) -> None:
+        """Writes the event log of an ended job to S3, and drops what only a run needs."""
         lines = [event.model_dump_json() for event in self.events.read(job_id, limit=100_000)]
         self.objects.put(_events_key(job_id), "\n".join(lines).encode())
+        self.objects.delete_prefix(checkpoint_prefix(job_id))
 
     def rebuild(self) -> int:
         """Fills the index and the event logs from S3; returns how many jobs it read."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from histill.core.specs import DataFreeSpec
 
 _SEGMENTATION_SIDE = 64
+MAX_MEMORY_BYTES = 4 << 30  # of remembered samples
 
 
 def sample_side(spec: DataFreeSpec, teachers: Sequence[ModelManifest]) -> int:
@@ -28,3 +29,10 @@ def sample_side(spec: DataFreeSpec, teachers: Sequence[ModelManifest]) -> int:
         return teachers[0].image_size
     whole = math.lcm(SAMPLE_STRIDE, spec.student.stride, *(t.stride for t in teachers))
     return -(-_SEGMENTATION_SIDE // whole) * whole
+
+
+def memory_bytes(spec: DataFreeSpec, teachers: Sequence[ModelManifest]) -> int:
+    """What the remembered samples take: images as bytes, the teachers' logits in two each."""
+    first, pixels = teachers[0], sample_side(spec, teachers) ** 2
+    answers = len(first.classes) * (pixels if first.task == "segmentation" else 1)
+    return spec.samples.memory * (first.channels * pixels + 2 * answers)

@@ -242,6 +242,11 @@ class DataFreeSpec(_Spec):
     def _consistent(self) -> Self:
         if len(set(self.teachers)) != len(self.teachers):
             raise ValueError("teachers names one twice; it would count double")
+        if 0 < self.samples.memory < self.training.batch_size:
+            raise ValueError(
+                f"samples.memory must be 0 or at least training.batch_size, which is "
+                f"{self.training.batch_size}; it is {self.samples.memory}"
+            )
         side, whole = self.training.image_size, math.lcm(SAMPLE_STRIDE, self.student.stride)
         if self.student.task == "classification":
             if side and side != self.student.stride:

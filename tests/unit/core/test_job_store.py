@@ -74,7 +74,7 @@ def test_only_ended_jobs_are_deleted(store: JobStore) -> None:
     with pytest.raises(FailedPreconditionError, match="cancel it first"):
         store.delete(made.id)
     store.update(made.id, lambda j: j.moved_to(JobState.CANCELLED, at=NOW))
-    store.archive_events(made.id)
+    store.close(made.id)
     store.delete(made.id)
     assert list(store.objects.list("")) == []
     with pytest.raises(NotFoundError):
@@ -85,7 +85,7 @@ def test_everything_comes_back_after_redis_is_lost(store: JobStore) -> None:
     """From S3 alone the index, the keys and archived events are as before."""
     ended, waiting = store.create(job("a")), store.create(job("b"))
     store.update(ended.id, lambda j: j.moved_to(JobState.CANCELLED, at=NOW))
-    store.archive_events(ended.id)
+    store.close(ended.id)
     before = store.events.read(ended.id)
     fresh = JobStore(store.objects, MemoryIndex(), MemoryEvents(), lambda: NOW)
     assert fresh.rebuild() == 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 from fakes import MemoryObjects
 from histill.core.errors import StorageUnavailableError
-from histill.distill.checkpoints import Checkpoints, drop_checkpoints
+from histill.distill.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +19,13 @@ class Away(MemoryObjects):
 
     def put_file(self, key: str, path: Path) -> None:
         raise StorageUnavailableError(f"{key} {path.name}")
+
+
+class Odd(MemoryObjects):
+    """A store that answers nonsense."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        raise ValueError(f"{key} {path.name}")
 
 
 def checkpoints(objects: MemoryObjects, path: Path, *, fence: int) -> Checkpoints:
@@ -70,9 +79,20 @@ def test_a_store_that_is_away_does_not_end_the_run(tmp_path: Path) -> None:
     assert list(mine.objects.list("jobs/job/")) == ["jobs/job/checkpoints/000000000001.safetensors"]
 
 
-def test_checkpoints_of_an_ended_job_are_dropped(tmp_path: Path) -> None:
-    """All attempts' of that job, and nothing else."""
-    objects = MemoryObjects({"jobs/job/job.json": b"", "jobs/job/checkpoints/1": b""})
-    drop_checkpoints(objects, "job")
-    assert list(objects.data) == ["jobs/job/job.json"]
-    assert not checkpoints(objects, tmp_path / "x", fence=1).fetch()
+def test_all_is_stored_when_the_block_ends(tmp_path: Path) -> None:
+    """What is written while it runs is stored, and nothing is under way after it."""
+    mine = checkpoints(MemoryObjects(), tmp_path / "mine", fence=1)
+    with mine.stored():
+        mine.path.write_bytes(b"one")
+        deadline = time.monotonic() + 20
+        while not list(mine.objects.list("")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert list(mine.objects.list("")) == ["jobs/job/checkpoints/000000000001.safetensors"]
+    assert "stored" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_damaged_answer_does_not_end_the_run(tmp_path: Path) -> None:
+    """Whatever the store says of a checkpoint, the training goes on."""
+    mine = checkpoints(Odd(), tmp_path / "mine", fence=1)
+    mine.path.write_bytes(b"one")
+    mine.store()

@@ -6,20 +6,25 @@ knowing cannot overwrite what its successor stored.
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
-from histill.core.errors import UnavailableError
-from histill.core.job_store import job_prefix
+from histill.core.errors import HistillError
+from histill.core.job_store import checkpoint_prefix
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from histill.core.ports import ObjectStore
 
 log = structlog.get_logger()
+
+_POLL_S = 0.5
 
 
 @dataclass
@@ -41,7 +46,7 @@ class Checkpoints:
 
     def fetch(self) -> bool:
         """Writes the newest one of any attempt to the path; whether there was one."""
-        keys = list(self.objects.list(_prefix(self.job_id)))
+        keys = list(self.objects.list(checkpoint_prefix(self.job_id)))
         if not keys:
             return False
         with self.path.open("wb") as out:
@@ -49,14 +54,33 @@ class Checkpoints:
         self._stored = self._written
         return True
 
+    @contextmanager
+    def stored(self) -> Iterator[None]:
+        """Stores each new file while the block runs; at its end nothing is under way."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(_POLL_S):
+                self.store()
+
+        thread = threading.Thread(target=watch, name="stored", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
     def store(self) -> None:
-        """Stores the file if it is new; when the store is away the next one will do."""
+        """Stores the file if it is new; where that fails the next one will do."""
         written = self._written
         if written == self._stored:
             return
         try:
-            self.objects.put_file(f"{_prefix(self.job_id)}{self.fence:012}.safetensors", self.path)
-        except UnavailableError as exc:
+            self.objects.put_file(
+                f"{checkpoint_prefix(self.job_id)}{self.fence:012}.safetensors", self.path
+            )
+        except (HistillError, OSError, ValueError) as exc:
             log.warning("checkpoint_not_stored", job=self.job_id, why=str(exc))
         else:
             self._stored = written
@@ -65,12 +89,3 @@ class Checkpoints:
     def _written(self) -> int:
         """When the file was written, in nanoseconds; 0 when there is none."""
         return self.path.stat().st_mtime_ns if self.path.exists() else 0
-
-
-def drop_checkpoints(objects: ObjectStore, job_id: str) -> None:
-    """Removes all of a job that has ended."""
-    objects.delete_prefix(_prefix(job_id))
-
-
-def _prefix(job_id: str) -> str:
-    return f"{job_prefix(job_id)}checkpoints/"

@@ -47,7 +47,8 @@ def trainer_error(error: Exception) -> JobError:
         return JobError(
             reason=OUT_OF_MEMORY,
             message="memory ran out while training",
-            hint="Lower training.batch_size or training.crop_size, or the network's width.",
+            hint="Lower training.batch_size, the size of crops or samples, samples.memory, or the "
+            "network's width.",
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return JobError(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from histill.core.errors import WorkFailedError
+from histill.distill.averaging import average_of
 from histill.distill.reasons import DIVERGED
 
 if TYPE_CHECKING:
@@ -54,13 +54,7 @@ class Trainer:
         self._skipped = 0
         self._average = None
         if training.ema_decay:
-            self._average = AveragedModel(net, avg_fn=self._averaged)
-
-    def _averaged(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        """Exponential, over fewer steps at the start, so that the first weights fade."""
-        steps = int(count)
-        decay = min(self._training.ema_decay, (1 + steps) / (10 + steps))
-        return average * decay + current * (1 - decay)
+            self._average = average_of(net, training.ema_decay)
 
     @property
     def kept(self) -> nn.Module:

@@ -39,7 +39,7 @@ from histill.core.manifests import (
 from histill.core.names import Reference
 from histill.core.specs import DataFreeSpec, MultiTeacherSpec
 from histill.distill import measures
-from histill.distill.checkpoints import Checkpoints, drop_checkpoints
+from histill.distill.checkpoints import Checkpoints
 from histill.distill.failures import job_error
 from histill.distill.stops import Lease, StoppedError, StopReason, watched
 from histill.distill.trainer_process import run_trainer, trainer_environment
@@ -124,8 +124,7 @@ def _close(job: Job, worker: Worker) -> None:
     """Drops what only a running attempt needs, and archives the events of an ended job."""
     worker.live.clear(job.id)
     if job.state.final:
-        worker.jobs.archive_events(job.id)
-        drop_checkpoints(worker.objects, job.id)
+        worker.jobs.close(job.id)
 
 
 @dataclass(frozen=True)
@@ -209,20 +208,16 @@ class Attempt:
     def _train(self, folder: Workdir, checkpoints: Checkpoints) -> RunResult:
         settings = self.worker.settings
         threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // settings.concurrency)
-
-        def on_event(event: RunEvent) -> None:
-            self._on_event(event)
-            checkpoints.store()
-
-        return run_trainer(
-            self.worker.command(folder),
-            trainer_environment(os.environ, threads=threads),
-            folder,
-            self.stop,
-            on_event=on_event,
-            on_log=self._log,
-            grace_s=settings.stop_grace_s,
-        )
+        with checkpoints.stored():
+            return run_trainer(
+                self.worker.command(folder),
+                trainer_environment(os.environ, threads=threads),
+                folder,
+                self.stop,
+                on_event=self._on_event,
+                on_log=self._log,
+                grace_s=settings.stop_grace_s,
+            )
 
     def _publish(self, folder: Workdir, order: Order, result: RunResult) -> ModelManifest:
         self._tell(Progress(stage="publishing"))

@@ -158,7 +158,8 @@ def _failure(code: int, folder: Workdir, last: deque[str]) -> WorkFailedError:
         return WorkFailedError(
             "the trainer was killed by the system, most likely for want of memory",
             reason="OUT_OF_MEMORY",
-            hint="lower training.batch_size or training.crop_size, or give the worker more memory",
+            hint="lower training.batch_size, the size of crops or samples, or samples.memory; or "
+            "give the worker more memory",
         )
     words = last[0] if last else "it said nothing"
     return WorkFailedError(

@@ -169,12 +169,40 @@ def test_a_file_of_recorded_statistics_is_read(
 def test_manifests_bring_temperature_and_dice(
     tmp_path: Path, model_manifest: Callable[..., ModelManifest]
 ) -> None:
-    """1 stands in for what was not recorded."""
+    """The teachers' mean stands in for a Dice that was not recorded, 1 where none was."""
     spec = write_teacher(tmp_path)
     known = model_manifest(network=spec, metrics={"temperature": 1.5, "dice": 0.8})
     loaded = load_council([tmp_path] * 2, [known, model_manifest(network=spec)], CPU)
     assert list(loaded.temperatures) == [1.5, 1.0]
-    assert list(loaded.priors) == [0.8, 1.0]
+    assert list(loaded.priors) == [0.8, 0.8]
+    alone = load_council([tmp_path], [model_manifest(network=spec)], CPU)
+    assert list(alone.priors) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ({"net.mean": torch.zeros(4)}, "lacks its mean or its var"),
+        ({"net.mean": torch.zeros(4), "net.var": torch.ones(3)}, "no equal vectors"),
+        ({"net.mean": torch.zeros(4), "net.var": -torch.ones(4)}, "no mean or variance"),
+        (None, "not usable"),
+    ],
+)
+def test_statistics_that_are_none_are_refused(
+    tensors: dict[str, torch.Tensor] | None,
+    words: str,
+    tmp_path: Path,
+    model_manifest: Callable[..., ModelManifest],
+) -> None:
+    """The teacher and what is wrong are named, before anything is trained."""
+    spec = write_teacher(tmp_path)
+    if tensors is None:
+        (tmp_path / "statistics.safetensors").write_bytes(b"none")
+    else:
+        save_file(tensors, tmp_path / "statistics.safetensors")
+    with pytest.raises(WorkFailedError, match=words) as caught:
+        load_council([tmp_path], [model_manifest(network=spec)], CPU)
+    assert caught.value.reason == "TEACHER_MISMATCH"
 
 
 def test_a_program_may_be_a_teacher(

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from histill.core.errors import WorkFailedError
 from histill.distill.data_free import checkpoint
-from histill.distill.data_free.distilling import Candidate, Distillation
+from histill.distill.data_free.distilling import Distillation
 from histill.distill.data_free.engine import Engine
 from histill.distill.data_free.guard import Alarm, Check, Guard
 from histill.distill.data_free.teachers import Council
@@ -306,21 +306,46 @@ def test_the_best_student_is_kept_rather_than_the_last(
         images = engine.samples(kind, 16)
         run.held.banks[kind].add(images, engine.council.hear(images).logits)
     perfect, bad = (dict(make_net(seed=seed).state_dict()) for seed in (0, 5))
-    order = ((2, bad), (4, perfect), (6, perfect), (8, bad))
-    run.candidates = [Candidate(step, 0.0, weights) for step, weights in order]
+    net = make_net(seed=0)
+    for step, weights in ((2, bad), (4, perfect), (6, perfect), (8, bad), (10, bad)):
+        net.load_state_dict(weights)
+        run.candidates.consider(step, net)
     student = run._best()
     assert run.curves.kept_step == 6
     assert run.held.criterion(student) > 0.98  # held images are rounded
     assert all(torch.equal(t, perfect[name]) for name, t in student.state_dict().items())
 
 
-def test_the_best_yet_and_the_last_stay_candidates(make_engine: Make, place: Place) -> None:
-    """However long ago the best was."""
-    run = Distillation(make_engine(), place, Reporter(None))
-    for number, score in enumerate((0.1, 0.9, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)):
-        run.round = number
-        run._consider(score)
-    assert [candidate.score for candidate in run.candidates] == [0.9, 0.5, 0.6, 0.7, 0.8]
+def test_forgetting_is_measured_on_the_same_samples(
+    make_engine: Make, make_net: Callable[..., nn.Module], place: Place
+) -> None:
+    """Against the best student yet on what is held now, however hard that has become."""
+    engine = make_engine()
+    run = Distillation(engine, place, Reporter(None))
+    assert run.candidates.forgotten(0.1) == 0
+    images = engine.samples("simple", 16)
+    run.held.banks["simple"].add(images, engine.council.hear(images).logits)
+    run.candidates.consider(2, make_net(seed=0))
+    good, bad = run.held.simple(make_net(seed=0)), run.held.simple(make_net(seed=5))
+    assert run.candidates.forgotten(bad) == pytest.approx(good - bad)
+    assert run.candidates.forgotten(1.0) == 0
+
+
+@pytest.mark.parametrize("broken", ["another order", "no file of ours"])
+def test_a_checkpoint_that_does_not_fit_is_left_alone(
+    broken: str, make_engine: Make, place: Place, tmp_path: Path
+) -> None:
+    """The run starts again, and says why."""
+    path = tmp_path / "checkpoint.safetensors"
+    first = Distillation(make_engine(), place, Reporter(None), path, identity="one")
+    checkpoint.save(path, first.state())
+    if broken == "no file of ours":
+        path.write_bytes(b"x" * 100)
+    again = Distillation(make_engine(), place, Reporter(None), path, identity="two")
+    with capture_logs() as logs:
+        again._resume()
+    assert again.round == 0
+    assert [line["text"] for line in logs] == ["the run starts again"]
 
 
 def test_a_failure_that_stays_is_told_once(make_engine: Make, place: Place) -> None:

@@ -182,8 +182,6 @@ def test_generators_together_see_one_batch_a_round(
         ("average", 0.0, 0.25, [("simple", 6)], [2, 1]),
         ("average", 1.0, 0.25, [("hard", 6)], [2, 1]),
         ("separate", 0.5, 0.0, [("hard", 4), ("simple", 4)], []),
-        ("hard", 0.0, 0.25, [("hard", 6)], [2, 1]),
-        ("simple", 1.0, 0.25, [("simple", 6)], [2, 1]),
         ("average", 0.5, 0.9, [("simple", 1)], [7, 4]),
     ],
 )
@@ -202,21 +200,29 @@ def test_batches_consist_of_the_shares_asked_for(
     assert isinstance(engine, Spied)
     assert isinstance(engine.memory, SpiedMemory)
     engine._step_generators(progress=0.0)
-    images, logits = engine._batch(hard_share)
+    ((images, logits),) = engine._batches(1, hard_share)
     assert images.shape == (8, 1, 16, 16)
     assert logits.shape == (8, 2, 16, 16)
     assert engine.made == made
     assert engine.memory.drawn == drawn
 
 
-@pytest.mark.parametrize("memory", [0, 7])
-def test_a_memory_smaller_than_a_batch_is_not_drawn_from(memory: int, make_engine: Make) -> None:
-    """All samples are new then."""
-    engine = make_engine(kind=Spied, samples={"memory": memory})
+@pytest.mark.parametrize(("mode", "share"), [("hard", 1.0), ("simple", 0.0), ("average", 0.25)])
+def test_a_round_tells_the_share_of_g1_that_it_used(
+    mode: str, share: float, make_engine: Make
+) -> None:
+    """Where it is alone, or is not there, no rule changes that."""
+    engine = make_engine(generators={"mode": mode})
+    assert engine.round(0, hard_share=0.25)["hard_share"] == share
+
+
+def test_without_a_memory_all_samples_are_new(make_engine: Make) -> None:
+    """Those of a round are made at once."""
+    engine = make_engine(kind=Spied, samples={"memory": 0})
     assert isinstance(engine, Spied)
     for number in range(2):
         engine.round(number, hard_share=0.5)
-    assert engine.made == [("hard", 4), ("simple", 4)] * 4
+    assert engine.made == [("hard", 8), ("simple", 8)] * 2
 
 
 def test_the_smallest_batch_has_a_new_sample(make_engine: Make) -> None:
@@ -226,7 +232,7 @@ def test_the_smallest_batch_has_a_new_sample(make_engine: Make) -> None:
     )
     assert isinstance(engine, Spied)
     values = engine.round(0, hard_share=1.0)
-    assert engine.made == [("hard", 1)] * 2
+    assert engine.made == [("hard", 2)]
     assert values["loss"] > 0
 
 
@@ -234,7 +240,7 @@ def test_the_smallest_batch_has_a_new_sample(make_engine: Make) -> None:
 def test_teachers_are_asked_about_blends(
     blending: float, blended: int, make_engine: Make, make_council: Callable[..., Council]
 ) -> None:
-    """In one pass with what is new; of other old samples it is known what they said."""
+    """As about what is new; of other old samples it is known what they said."""
     council = Asked(**vars(make_council()))
     engine = make_engine(
         council=council, samples={"memory": 64, "memory_share": 0.5, "blending": blending}
@@ -242,9 +248,8 @@ def test_teachers_are_asked_about_blends(
     engine._step_generators(progress=0.0)
     kept, known = engine.memory.images.float(), engine.memory.logits.float()
     council.asked.clear()
-    images, logits = engine._batch(0.5)
-    (asked,) = council.asked
-    assert torch.equal(asked, images[: 4 + blended])
+    ((images, logits),) = engine._batches(1, 0.5)
+    assert torch.equal(torch.cat(council.asked), images[: 4 + blended])
     with torch.no_grad():
         said = Council.hear(council, images).logits
     torch.testing.assert_close(logits[: 4 + blended], said[: 4 + blended])
@@ -272,7 +277,7 @@ def test_caution_halves_what_drives_g1(make_engine: Make) -> None:
         make_engine(generators={"warmup": 0.0, "adversarial_weight": weight, "learning_rate": lr})
         for weight, lr in ((1.0, rate), (1.0, rate), (0.25, rate / 4))
     )
-    careful.caution = 2
+    careful.cautions = ["COLLAPSED", "VANISHED"]
     losses = []
     for engine in (usual, careful, twice):
         torch.manual_seed(0)
@@ -280,6 +285,26 @@ def test_caution_halves_what_drives_g1(make_engine: Make) -> None:
     assert losses[1] == losses[2] != losses[0]
     assert same(copied(careful.hard), copied(twice.hard))
     assert not same(copied(careful.hard), copied(usual.hard))
+
+
+def test_after_divergence_the_student_learns_at_half_the_rate(make_engine: Make) -> None:
+    """And after a class died out the balance weighs twice as much."""
+    usual, slow = make_engine(), make_engine()
+    slow.cautions = ["DIVERGED"]
+    for engine in (usual, slow):
+        engine.round(0, hard_share=0.5)
+    rates = [engine._optimizer.param_groups[0]["lr"] for engine in (usual, slow)]
+    assert rates[1] == rates[0] / 2
+    dead, heavy = (
+        make_engine(generators={"balance_weight": weight, "learning_rate": rate})
+        for weight, rate in ((1.0, 2e-3), (2.0, 1e-3))
+    )
+    dead.cautions = ["DEAD_CLASS"]
+    losses = []
+    for engine in (dead, heavy):
+        torch.manual_seed(0)
+        losses.append(engine._step_generators(progress=0.0)["hard_loss"])
+    assert losses[0] == pytest.approx(losses[1])
 
 
 @pytest.mark.parametrize(("ema_decay", "decay"), [(0.9, 2 / 11), (0.1, 0.1)])
@@ -290,7 +315,8 @@ def test_an_average_of_the_student_is_kept(
     engine = make_engine(training={"ema_decay": ema_decay})
     states = []
     for step in range(2):
-        engine._step_student(step, 0.5)
+        (batch,) = engine._batches(1, 0.5)
+        engine._step_student(step, batch)
         states.append(copied(engine.student))
     first, second = states
     assert engine.kept is not engine.student
@@ -306,7 +332,8 @@ def test_the_students_rate_rises_and_falls(make_engine: Make) -> None:
     engine = make_engine(training={"steps": 40, "student_steps": 1, "learning_rate": 0.01})
     rates = []
     for step in range(40):
-        engine._step_student(step, 0.5)
+        (batch,) = engine._batches(1, 0.5)
+        engine._step_student(step, batch)
         rates.append(engine._optimizer.param_groups[0]["lr"])
     assert rates[:4] == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
     assert rates[4:] == sorted(rates[4:], reverse=True)

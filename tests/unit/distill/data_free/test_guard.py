@@ -9,7 +9,7 @@ import pytest
 
 from histill.distill.data_free.guard import Alarm, Check, Guard
 
-FINE = Check(agreement=0.8, spread=20.0, apart=0.2, shares=(1.2, 0.7))
+FINE = Check(forgotten=0.0, spread=20.0, apart=0.2, shares=(1.2, 0.7))
 
 
 def after(guard: Guard, check: Check) -> Alarm | None:
@@ -69,12 +69,9 @@ def test_a_check_without_a_failure_raises_nothing() -> None:
 
 
 def test_a_student_that_lost_what_it_knew_has_collapsed() -> None:
-    """At once, when a quarter is gone from the best that there was."""
-    for agreement, alarm in ((0.56, None), (0.54, Alarm.COLLAPSED)):
-        guard = Guard()
-        for before in (0.3, 0.8, 0.7):
-            assert after(guard, replace(FINE, agreement=before)) is None
-        assert after(guard, replace(FINE, agreement=agreement)) is alarm
+    """At once, when a quarter of the agreement is gone."""
+    for forgotten, alarm in ((0.24, None), (0.26, Alarm.COLLAPSED)):
+        assert after(Guard(), replace(FINE, forgotten=forgotten)) is alarm
 
 
 @pytest.mark.parametrize(
@@ -97,12 +94,10 @@ def test_a_slow_failure_is_told_when_three_checks_in_a_row_find_it(
 
 def test_in_the_beginning_anything_may_be() -> None:
     """Until the run has settled no check raises an alarm or counts towards one."""
-    guard, bad = Guard(), Check(agreement=0.1, spread=0.0, apart=0.0, shares=(0.0,))
-    guard.after_check(FINE, settled=False)
+    guard, bad = Guard(), Check(forgotten=0.9, spread=0.0, apart=0.0, shares=(0.0,))
     assert [guard.after_check(bad, settled=False) for _ in range(5)] == [None] * 5
-    assert [after(guard, replace(bad, agreement=0.8)) for _ in range(2)] == [None, None]
+    assert [after(guard, replace(bad, forgotten=0.0)) for _ in range(2)] == [None, None]
     assert after(guard, FINE) is None
-    assert after(guard, replace(FINE, agreement=0.5)) is Alarm.COLLAPSED
 
 
 def test_failures_are_counted_each_for_itself() -> None:
@@ -113,9 +108,8 @@ def test_failures_are_counted_each_for_itself() -> None:
 
 
 def test_a_restored_guard_goes_on_as_the_first_one() -> None:
-    """With its best, its recent losses and its counts."""
+    """With its recent losses and its counts."""
     guard = seen([1.0] * 50)
-    after(guard, replace(FINE, agreement=0.9))
     for _ in range(2):
         after(guard, replace(FINE, spread=0.1))
     again = Guard()
@@ -124,5 +118,4 @@ def test_a_restored_guard_goes_on_as_the_first_one() -> None:
         guard.after_round([9.0])
     assert again.after_round([21.0]) is Alarm.DIVERGED
     assert after(again, replace(FINE, spread=0.1)) is Alarm.COLLAPSED
-    assert after(again, replace(FINE, agreement=0.6)) is Alarm.COLLAPSED
     assert again.losses.maxlen == 50

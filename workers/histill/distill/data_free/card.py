@@ -65,7 +65,7 @@ def _model(order: DataFreeOrder, result: RunResult) -> str:
 def _training(order: DataFreeOrder, outcome: DataFreeOutcome) -> str:
     spec = order.spec
     return (
-        f"Two generators ({spec.generators.mode}: {_MODES[spec.generators.mode]}); "
+        f"Generators: {_MODES[spec.generators.mode]}; "
         f"{spec.training.steps} steps of the student on {spec.training.batch_size} samples, "
         f"{spec.training.student_steps} for each step of the generators. Rollbacks after a "
         f"failure that was noticed: {outcome.rollbacks}. The student of step "

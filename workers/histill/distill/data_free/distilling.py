@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 import torch
+from safetensors import SafetensorError
 
 from histill.core.errors import WorkFailedError
 from histill.distill.data_free import checkpoint
+from histill.distill.data_free.candidates import Candidates
 from histill.distill.data_free.curves import Curves, thumbnails
 from histill.distill.data_free.guard import Alarm, Check, Guard
 from histill.distill.data_free.held import Held
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from histill.distill.data_free.engine import Engine
     from histill.distill.devices import Place
@@ -35,24 +37,7 @@ _CHECKS = 40  # of a run
 _GRIDS = 4  # moments of a run at which samples are kept for the report
 _SHOWN = 8  # samples of each generator at such a moment
 _SETTLED = 0.2  # share of the run before which only divergence is a failure
-_NEWS = 0.3  # weight of a check in the running mean of agreement
 _HELD = 256  # samples of each generator that are never trained on
-_CANDIDATES = 5  # states among which the best is chosen
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A student that may be kept.
-
-    Attributes:
-        step: That it had reached.
-        score: Its agreement on the samples that were held then, in [0, 1].
-        weights: Its state.
-    """
-
-    step: int
-    score: float
-    weights: dict[str, Tensor]
 
 
 @dataclass
@@ -65,6 +50,7 @@ class Distillation:
         reporter: Hears about progress.
         path: Of the checkpoint; ``None`` writes none.
         every_s: Seconds between checkpoints.
+        identity: Of the order; a checkpoint of another one is left alone.
         on_check: Called after each check with the step and the student in eval mode.
     """
 
@@ -73,22 +59,22 @@ class Distillation:
     reporter: Reporter
     path: Path | None = None
     every_s: float = 60.0
+    identity: str = ""
     on_check: Callable[[int, nn.Module], None] | None = None
     curves: Curves = field(default_factory=Curves)
     guard: Guard = field(default_factory=Guard)
     round: int = 0
     forgetting: float = 0.0
-    smoothed: float = 0.0
-    best: float = 0.0
     rollbacks: int = 0
     held: Held = field(init=False)
+    candidates: Candidates = field(init=False)
     good: dict[str, Any] = field(init=False)
-    candidates: list[Candidate] = field(default_factory=list)
     told: set[Alarm] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         seed = self.engine.spec.training.seed
         self.held = Held(_HELD, seed=seed + 1, device=self.place.device)
+        self.candidates = Candidates(self.engine.kept, self.held)
         self.good = self._snapshot()
 
     def run(self) -> nn.Module:
@@ -101,9 +87,7 @@ class Distillation:
             WorkFailedError: DIVERGED; it still did so when all rollbacks were spent, or there
                 were none to spend and nothing is left that could go on.
         """
-        if self.path is not None and self.path.exists():
-            self.restore(checkpoint.load(self.path))
-            log.info("resumed", step=self._step)
+        self._resume()
         engine, started, first = self.engine, time.monotonic(), self.round
         saved = last = started
         while self.round < engine.rounds:
@@ -112,14 +96,18 @@ class Distillation:
                 progress=self.round / engine.rounds,
                 forgetting=self.forgetting,
             )
-            values = engine.round(self.round, hard_share=share) | {"hard_share": share}
+            values = engine.round(self.round, hard_share=share)
             losses = [values["loss"], *(v for k, v in values.items() if k.endswith("_loss"))]
             alarm = self.guard.after_round(losses)
             self.round += 1
-            if not alarm and self.round in self._checks:
+            checked = self.round in self._checks
+            if checked and alarm is None:
                 alarm = self._check(values)
+            # All processes must go back to the same round, or none.
             if (agreed := self._agreed(alarm)) is not None:
                 self._react(agreed)
+            elif checked and self.place.everywhere(fact=not any(self.guard.seen.values())):
+                self.good = self._snapshot()
             now = time.monotonic()
             left = (now - started) / (self.round - first or 1) * (engine.rounds - self.round)
             steps = engine.spec.training.student_steps
@@ -165,42 +153,20 @@ class Distillation:
                 shown = (x[:_SHOWN] for x in (images, said, answers))
                 self.curves.grids.append(thumbnails(self._step, kind, *shown))
         agreed = self.held.agreement(engine.kept)
-        simple = agreed.get("simple", agreed.get("hard", 0.0))
-        self._forget(simple)
-        self.curves.add(
-            self._step,
-            values
-            | {f"agreement_{kind}": value for kind, value in agreed.items()}
-            | {"forgetting": self.forgetting, "spread": spread},
-        )
+        self.forgetting = self.candidates.forgotten(self.held.simple(engine.kept))
+        values |= {f"agreement_{kind}": value for kind, value in agreed.items()}
+        self.curves.add(self._step, values | {"forgetting": self.forgetting, "spread": spread})
         if self.on_check is not None:
             self.on_check(self._step, engine.kept)
-        check = Check(simple, spread, values.get("hard_apart", math.nan), engine.shares)
-        values |= {f"agreement_{kind}": value for kind, value in agreed.items()}
+        apart = values.get("hard_apart", math.nan)
+        check = Check(self.forgetting, spread, apart, engine.shares)
         settled = self.round >= _SETTLED * engine.rounds
         alarm = self.guard.after_check(check, settled=settled)
         if not engine.finite:  # the last step may have left what no loss has told of yet
-            alarm = Alarm.DIVERGED
-        if alarm is None and not any(self.guard.seen.values()):  # no failure is on its way
-            self.good = self._snapshot()
-        if alarm is not Alarm.DIVERGED:
-            self._consider(sum(agreed.values()) / len(agreed))
+            return Alarm.DIVERGED
+        if alarm is None or self.rollbacks >= engine.spec.training.rollbacks:
+            self.candidates.consider(self._step, engine.kept)
         return alarm
-
-    def _consider(self, score: float) -> None:
-        """Takes the student among those of which the best is kept: the last, and the best yet."""
-        weights = {k: v.clone() for k, v in self.engine.kept.state_dict().items()}
-        self.candidates.append(Candidate(self._step, score, weights))
-        if len(self.candidates) > _CANDIDATES:
-            best = max(self.candidates, key=lambda one: one.score)
-            self.candidates.remove(next(one for one in self.candidates if one is not best))
-
-    def _forget(self, agreement: float) -> None:
-        """Notes how far agreement on simple samples is below its best, both smoothed."""
-        before = self.smoothed if self.curves.steps else agreement
-        self.smoothed = before + _NEWS * (agreement - before)
-        self.best = max(self.best, self.smoothed)
-        self.forgetting = max(0.0, self.best - self.smoothed)
 
     def _agreed(self, alarm: Alarm | None) -> Alarm | None:
         """One alarm for all processes, which must do the same."""
@@ -230,12 +196,10 @@ class Distillation:
 
     def _go_back(self, alarm: Alarm) -> None:
         """To the last good state, and on from there with more caution."""
-        failed, caution = self._step, self.engine.caution + 1
+        failed, cautions = self._step, [*self.engine.cautions, str(alarm)]
         self.rollbacks += 1
-        self.round = self.good["round"]
-        self.engine.restore(copy.deepcopy(self.good["engine"]))
-        self.engine.caution = caution
-        self.guard.restore(self.good["guard"])
+        self._return_to(self.good)
+        self.engine.cautions = cautions
         self.curves.cut(self._step)
         if alarm is Alarm.VANISHED:
             self.engine.renew_hard(seed=self.engine.spec.training.seed + self.rollbacks)
@@ -245,7 +209,7 @@ class Distillation:
             step=failed,
             rolled_back=True,
             to_step=self._step,
-            adversarial_weight=self.engine.spec.generators.adversarial_weight / 2**caution,
+            caution=self.engine.caution,
         )
 
     @property
@@ -257,48 +221,63 @@ class Distillation:
     def _best(self) -> nn.Module:
         """The candidate that agrees best with the teachers on all held samples."""
         student = self.engine.kept
-        scores = []
-        for candidate in self.candidates:
+        if (chosen := self.candidates.chosen()) is not None:
+            score, candidate = chosen
             student.load_state_dict(candidate.weights)
-            scores.append((self.held.criterion(student), candidate.step))
-        if scores:
-            score, self.curves.kept_step = max(scores)
-            student.load_state_dict(self.candidates[scores.index(max(scores))].weights)
-            log.info("best_kept", step=self.curves.kept_step, agreement=round(score, 4))
+            self.curves.kept_step = candidate.step
+            log.info("best_kept", step=candidate.step, agreement=round(score, 4))
         return student
+
+    def _resume(self) -> None:
+        """Goes on from the checkpoint, if there is one that can be read and is of this order."""
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            state = checkpoint.load(self.path)
+        except (ValueError, OSError, SafetensorError) as exc:
+            log.warning("checkpoint_unreadable", why=str(exc), text="the run starts again")
+            return
+        if state["identity"] != self.identity:
+            log.warning("checkpoint_of_another_order", text="the run starts again")
+            return
+        self.restore(state)
+        log.info("resumed", step=self._step)
 
     def _snapshot(self) -> dict[str, Any]:
         return {
             "round": self.round,
             "engine": copy.deepcopy(self.engine.state()),
             "guard": copy.deepcopy(self.guard.state()),
+            "candidates": self.candidates.state(),
+            "forgetting": self.forgetting,
         }
+
+    def _return_to(self, snapshot: dict[str, Any]) -> None:
+        self.round, self.forgetting = snapshot["round"], snapshot["forgetting"]
+        self.engine.restore(copy.deepcopy(snapshot["engine"]))
+        self.guard.restore(snapshot["guard"])
+        self.candidates.restore(snapshot["candidates"])
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
         return {
             **self._snapshot(),
+            "identity": self.identity,
             "good": self.good,
             "memory": self.engine.memory.state(),
             "held": self.held.state(),
             "curves": self.curves.state(),
-            "candidates": [vars(candidate) for candidate in self.candidates],
             "told": sorted(self.told),
-            "forgetting": [self.forgetting, self.smoothed, self.best],
             "rollbacks": self.rollbacks,
             "random": torch.get_rng_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Becomes what a state says."""
-        self.round, self.good = state["round"], state["good"]
-        self.forgetting, self.smoothed, self.best = state["forgetting"]
-        self.rollbacks = state["rollbacks"]
-        self.engine.restore(state["engine"])
+        self._return_to(state)
+        self.good, self.rollbacks = state["good"], state["rollbacks"]
         self.engine.memory.restore(state["memory"])
-        self.guard.restore(state["guard"])
         self.held.restore(state["held"])
         self.curves = Curves.restored(state["curves"], Alarm)
-        self.candidates = [Candidate(**stored) for stored in state["candidates"]]
         self.told = {Alarm(name) for name in state["told"]}
         torch.set_rng_state(state["random"])

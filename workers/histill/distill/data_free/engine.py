@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel
 
+from histill.distill.averaging import average_of
 from histill.distill.data_free import terms
 from histill.distill.data_free.blending import blended
 from histill.distill.data_free.memory import Memory
@@ -48,7 +48,9 @@ class Engine:
     Attributes:
         hard: G1, if the mode has it.
         simple: G2, if the mode has it.
-        caution: How often the run was rolled back; each time halves what drives G1.
+        cautions: Why the run was rolled back, each time. Each halves what drives G1 and the
+            generators' rate; DIVERGED also the student's, and DEAD_CLASS doubles the weight of
+            the balance.
     """
 
     def __init__(
@@ -81,15 +83,20 @@ class Engine:
         )
         self._average = None
         if training.ema_decay:
-            self._average = AveragedModel(student, avg_fn=self._averaged, use_buffers=True)
+            self._average = average_of(student, training.ema_decay, buffers=True)
         self.memory = Memory(spec.samples.memory, seed=training.seed)
-        self.caution = 0
+        self.cautions: list[str] = []
         self._recent = torch.empty(0)
 
     @property
     def rounds(self) -> int:
         """Of the whole run."""
         return math.ceil(self.spec.training.steps / self.spec.training.student_steps)
+
+    @property
+    def caution(self) -> int:
+        """How often the run was rolled back."""
+        return len(self.cautions)
 
     @property
     def kept(self) -> nn.Module:
@@ -104,16 +111,18 @@ class Engine:
             hard_share: Of G1 in the student's new samples, in [0, 1].
 
         Returns:
-            The student's ``loss`` (mean over its steps), and of each generator's step its
-            loss, ``distance`` from the statistics and, for G1, ``apart``.
+            The student's ``loss`` (mean over its steps), the ``hard_share`` of its new samples,
+            and of each generator's step its loss, ``distance`` from the statistics and, for G1,
+            ``apart``.
         """
         values = self._step_generators(progress=number / self.rounds)
-        first = number * self.spec.training.student_steps
-        steps = range(
-            first, min(first + self.spec.training.student_steps, self.spec.training.steps)
-        )
-        losses = [self._step_student(step, hard_share) for step in steps]
-        return {"loss": sum(losses) / len(losses)} | values
+        training = self.spec.training
+        first = number * training.student_steps
+        steps = range(first, min(first + training.student_steps, training.steps))
+        share = {1: 1.0 if self.hard else 0.0}.get(len(self.kinds), hard_share)
+        batches = self._batches(len(steps), share)
+        losses = [self._step_student(*pair) for pair in zip(steps, batches, strict=True)]
+        return {"loss": sum(losses) / len(losses), "hard_share": share} | values
 
     @torch.no_grad()
     def samples(self, kind: str, count: int) -> Tensor:
@@ -180,7 +189,8 @@ class Engine:
         self, name: str, images: Tensor, heard: Heard, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
         told, weights = {}, self.spec.generators
-        loss = weights.balance_weight * self._imbalance(heard.logits)
+        balance = weights.balance_weight * 2 ** self.cautions.count("DEAD_CLASS")
+        loss = balance * self._imbalance(heard.logits)
         if heard.distance is not None:
             loss = loss + weights.statistics_weight * heard.distance
             told["distance"] = float(heard.distance.detach())
@@ -210,45 +220,50 @@ class Engine:
         for slow, fast in zip(self.simple.parameters(), self.hard.parameters(), strict=True):
             slow.lerp_(fast, 1 - self.spec.generators.decay)
 
-    def _step_student(self, step: int, hard_share: float) -> float:
-        images, logits = self._batch(hard_share)
+    def _step_student(self, step: int, batch: tuple[Tensor, Tensor]) -> float:
+        images, logits = batch
         self.student.train()
         ours = self.student(images)
         loss = terms.disagreement(ours, logits).mean()
         if ours.ndim > 2 and self.spec.training.overlap_weight:  # noqa: PLR2004 - maps of pixels
             overlap = overlap_loss(ours.softmax(dim=1), logits.softmax(dim=1))
             loss = loss + self.spec.training.overlap_weight * overlap
+        peak = self.spec.training.learning_rate / 2 ** self.cautions.count("DIVERGED")
         for group in self._optimizer.param_groups:
-            group["lr"] = self.spec.training.learning_rate * _rate(step, self.spec.training.steps)
+            group["lr"] = peak * _rate(step, self.spec.training.steps)
         self._descend(loss, self.student, self._optimizer)
         if self._average is not None:
             self._average.update_parameters(self.student)
         return float(loss.detach())
 
     @torch.no_grad()
-    def _batch(self, hard_share: float) -> tuple[Tensor, Tensor]:
-        """Samples for a step of the student, and what the teachers say of them."""
+    def _batches(self, steps: int, share: float) -> Iterator[tuple[Tensor, Tensor]]:
+        """Samples for each step of the student in a round, and what the teachers say of them.
+
+        New samples of the whole round are made at once: generators norm by their batch.
+        """
         sharing, size = self.spec.samples, self.spec.training.batch_size
         old = round(sharing.memory_share * size) if len(self.memory) >= size else 0
         old = min(old, size - 1)  # something is always new
-        share = {1: 1.0 if self.hard else 0.0}.get(len(self.kinds), hard_share)
-        hard = round(share * (size - old))
-        counts = {"hard": hard, "simple": size - old - hard}
-        new = torch.cat([self.samples(kind, count) for kind, count in counts.items() if count])
-        if not old:
-            said = self.council.hear(new).logits
-            self._note_shares(said)
-            self.memory.add(new, said)
-            return new, said
-        kept, known = self.memory.draw(old, new.device)
-        mixed = round(sharing.blending * old)
-        blends = blended(kept[:mixed], self.memory.draw(mixed, new.device)[0])
-        # One pass for all that the teachers have not seen yet.
-        said = self.council.hear(torch.cat([new, blends])).logits
-        self._note_shares(said[: len(new)])
-        self.memory.add(new, said[: len(new)])
-        images = torch.cat([new, blends, kept[mixed:]])
-        return images, torch.cat([said, known[mixed:]])
+        count = steps * (size - old)
+        hard = round(share * count)
+        counts = {"hard": hard, "simple": count - hard}
+        new = torch.cat([self.samples(kind, some) for kind, some in counts.items() if some])
+        new = new[torch.randperm(count).to(new.device)]
+        said = self.council.hear(new).logits
+        self._note_shares(said)
+        parts = zip(new.split(size - old), said.split(size - old), strict=True)
+        for images, logits in parts:
+            if not old:
+                yield images, logits
+                continue
+            kept, known = self.memory.draw(old, new.device)
+            if mixed := round(sharing.blending * old):
+                blends = blended(kept[:mixed], self.memory.draw(mixed, new.device)[0])
+                kept = torch.cat([blends, kept[mixed:]])
+                known = torch.cat([self.council.hear(blends).logits, known[mixed:]])
+            yield torch.cat([images, kept]), torch.cat([logits, known])
+        self.memory.add(new, said)
 
     def _descend(self, loss: Tensor, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         parameters = list(net.parameters())
@@ -259,15 +274,10 @@ class Engine:
         torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
         optimizer.step()
 
-    def _averaged(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        """Exponential, over fewer steps at the start, so that the first weights fade."""
-        decay = min(self.spec.training.ema_decay, (1 + int(count)) / (10 + int(count)))
-        return average * decay + current * (1 - decay)
-
     def state(self) -> dict[str, Any]:
         """All that learns, as tensors and numbers; without the memory."""
         return {
-            "caution": self.caution,
+            "cautions": list(self.cautions),
             "recent": self._recent.clone(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers()],
             "nets": [dict(net.state_dict()) for net in self._nets()],
@@ -275,7 +285,7 @@ class Engine:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Becomes what a state says."""
-        self.caution, self._recent = state["caution"], state["recent"]
+        self.cautions, self._recent = list(state["cautions"]), state["recent"]
         for optimizer, stored in zip(self._optimizers(), state["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
         for net, tensors in zip(self._nets(), state["nets"], strict=True):

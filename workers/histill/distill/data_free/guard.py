@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LOST = 0.25  # of the agreement on simple samples, from its best
+_LOST = 0.25  # of the agreement on simple samples
 _EXPLODED = 20.0  # times the median of recent losses
 _RECENT = 50  # losses
 _ALIKE = 1.0  # bytes: mean spread of a pixel over a batch, of which all samples look alike
@@ -40,7 +40,8 @@ class Check:
     """What is looked at now and then.
 
     Attributes:
-        agreement: With the teachers on simple samples, in [0, 1].
+        forgotten: Agreement on simple samples that the student has lost since its best, both
+            on the same samples, in [0, 1].
         spread: Standard deviation of a pixel over a batch of samples, mean over pixels, in
             units of a byte.
         apart: Disagreement on G1's samples relative to the mean size of the teachers'
@@ -48,7 +49,7 @@ class Check:
         shares: Of each class in recent samples, relative to the least that it should have.
     """
 
-    agreement: float
+    forgotten: float
     spread: float
     apart: float
     shares: Sequence[float]
@@ -58,7 +59,6 @@ class Check:
 class Guard:
     """Looks at each round's loss, and at a check now and then."""
 
-    best: float = 0.0
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     seen: dict[str, int] = field(default_factory=dict)
 
@@ -79,8 +79,6 @@ class Guard:
             check: What was seen.
             settled: The run is past its beginning, where anything may be.
         """
-        lost = self.best - check.agreement
-        self.best = max(self.best, check.agreement)
         slow = {
             Alarm.COLLAPSED: check.spread < _ALIKE,
             Alarm.VANISHED: check.apart < _AGREED,
@@ -90,15 +88,15 @@ class Guard:
             self.seen[alarm] = self.seen.get(alarm, 0) + 1 if found and settled else 0
         if not settled:
             return None
-        if lost > _LOST:
+        if check.forgotten > _LOST:
             return Alarm.COLLAPSED
         return next((alarm for alarm in slow if self.seen[alarm] >= _PATIENCE), None)
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on with it."""
-        return {"best": self.best, "losses": list(self.losses), "seen": dict(self.seen)}
+        return {"losses": list(self.losses), "seen": dict(self.seen)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Becomes what a state says."""
-        self.best, self.seen = state["best"], dict(state["seen"])
+        self.seen = dict(state["seen"])
         self.losses = deque(state["losses"], maxlen=_RECENT)

@@ -39,6 +39,11 @@ class Held:
             if len(bank)
         }
 
+    def simple(self, student: nn.Module) -> float:
+        """Agreement on simple samples, or on G1's where it is alone."""
+        bank = self.banks["simple"] if len(self.banks["simple"]) else self.banks["hard"]
+        return agreement(student, bank.images, bank.logits, self._device)
+
     def criterion(self, student: nn.Module) -> float:
         """What the best student is chosen by: mean agreement over both kinds of samples."""
         found = self.agreement(student)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from histill.distill.data_free.engine import Engine
     from histill.distill.workdir import DataFreeOrder
 
-_STORED = 64  # samples of each generator
+_STORED, _STORED_BYTES = 64, 8 << 20  # samples of each generator
+_SHOWN = 8  # at least
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) ->
         task=first.task,
     )
     measured = {
-        "loss": outcome.curves.values["loss"][-1],
+        "loss": outcome.curves.values.get("loss", [math.nan])[-1],
         **outcome.agreed,
         "training_seconds": outcome.seconds,
         "rollbacks": float(outcome.rollbacks),
@@ -116,9 +117,12 @@ def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) ->
 
 def _samples(engine: Engine) -> dict[str, npt.NDArray[np.uint8]]:
     """New samples of each generator there is, uint8 [N, H, W, C]."""
+    count = max(
+        _SHOWN, min(_STORED, _STORED_BYTES // engine.samples(engine.kinds[0], 2)[0].numel())
+    )
     return {
         kind: np.ascontiguousarray(
-            engine.samples(kind, _STORED).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            engine.samples(kind, count).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         )
         for kind in engine.kinds
     }

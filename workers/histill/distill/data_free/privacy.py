@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from histill.core.manifests import ModelManifest
 
 
+_MAX_EPSILON = 1e6  # that a manifest can hold
+
+
 def inherited(teachers: Sequence[ModelManifest]) -> DifferentialPrivacy | None:
     """The guarantee that a student inherits: what is made of a model alone is no worse.
 
@@ -22,10 +25,10 @@ def inherited(teachers: Sequence[ModelManifest]) -> DifferentialPrivacy | None:
     private = [teacher.privacy for teacher in teachers if teacher.privacy is not None]
     if len(private) < len(teachers):
         return None
-    delta = sum(one.delta for one in private)
-    if delta >= 1:
-        return None
-    return DifferentialPrivacy(epsilon=sum(one.epsilon for one in private), delta=delta)
+    epsilon, delta = sum(one.epsilon for one in private), sum(one.delta for one in private)
+    if delta >= 1 or epsilon > _MAX_EPSILON:
+        return None  # it promises nothing
+    return DifferentialPrivacy(epsilon=epsilon, delta=delta)
 
 
 def guarantee(teachers: Sequence[ModelManifest]) -> str:
@@ -36,11 +39,11 @@ def guarantee(teachers: Sequence[ModelManifest]) -> str:
             "No formal guarantee. The job saw no data, but the teachers did, and what a teacher "
             "remembers of single images can pass into samples and student."
         )
+    budget = f"epsilon {private.epsilon:g} and delta {private.delta:g}"
     return (
-        f"Differential privacy with epsilon {private.epsilon:g} and delta {private.delta:g}, as "
-        "far as the "
-        "teachers' manifests tell the truth: what is made of private models alone keeps their "
-        "guarantee."
+        f"Differential privacy with {budget}, if the teachers' manifests tell the truth and their "
+        "guarantees cover all that was pushed with them, statistics and class shares too: what is "
+        "made of such teachers alone keeps it."
     )
 
 

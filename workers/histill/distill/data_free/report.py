@@ -79,9 +79,9 @@ def render_report(order: DataFreeOrder, result: RunResult, outcome: DataFreeOutc
 def _privacy(order: DataFreeOrder) -> str:
     job = order.job.removeprefix("jobs/")
     kept = (
-        "The generators and 64 samples of each were registered with the student, as asked for."
+        "The generators and some samples of each were registered with the student, as asked for."
         if order.spec.keep_generators
-        else "The generators and 64 samples of each are kept with the job, and deleted with it."
+        else "The generators and some samples of each are kept with the job, and deleted with it."
     )
     return (
         paragraph(privacy.touched(order.teachers))
@@ -182,7 +182,9 @@ def _failures(curves: Curves, outcome: DataFreeOutcome) -> str:
     rows = [(str(step), str(alarm), _ALARMS[alarm]) for step, alarm in curves.alarms]
     return table(("step", "failure", "what it was"), rows, numbers=range(1)) + paragraph(
         f"The run went back to its last good state {outcome.rollbacks} times, each time with half "
-        "the adversarial weight."
+        "the adversarial weight and the generators' learning rate; after DIVERGED with half the "
+        "student's too, after DEAD_CLASS with twice the weight of the balance. Remembered and held "
+        "samples stay."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from histill.distill.nets import build_network
 from histill.distill.predict import Normalized
 
 if TYPE_CHECKING:
+    from histill.core.specs import DataFreeSpec
     from histill.distill.devices import Place
     from histill.distill.progress import Reporter
     from histill.distill.workdir import DataFreeOrder, RunResult, Workdir
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _NEXT_RANK = 7919  # far from what people choose as neighbouring seeds
+_LEAST_BATCH = 4
+_FORMAT = 1  # of checkpoints
 _GREY = 0.5  # what samples start from where the teacher has no constants of its own
 
 
@@ -75,10 +79,24 @@ class DataFreeRun:
         )
         return write_files(self.workdir.result, self.order, outcome)
 
+    @property
+    def spec(self) -> DataFreeSpec:
+        """The job's spec as each process follows it: with its part of a batch."""
+        training = self.order.spec.training
+        part = max(_LEAST_BATCH, -(-training.batch_size // self.place.world))
+        own = training.model_copy(update={"batch_size": part})
+        return self.order.spec.model_copy(update={"training": own})
+
+    @property
+    def identity(self) -> str:
+        """What a checkpoint must agree in: the spec, and the teachers with their digests."""
+        told = self.order.model_dump_json(exclude={"attempt", "checkpoint_s"})
+        return f"{_FORMAT}:{hashlib.sha256(told.encode()).hexdigest()}"
+
     def distillation(self) -> Distillation:
         """The run, not yet begun."""
         order, device = self.order, self.place.device
-        spec, first = order.spec, order.teachers[0]
+        spec, first = self.spec, order.teachers[0]
         folders = [self.workdir.teacher(index) for index in range(len(order.teachers))]
         council = load_council(folders, order.teachers, device)
         torch.manual_seed(spec.training.seed)
@@ -107,4 +125,11 @@ class DataFreeRun:
         torch.manual_seed(spec.training.seed + _NEXT_RANK * self.place.rank)
         # Each of several processes has samples of its own, of which one file knows nothing.
         path = self.workdir.checkpoint if self.place.world == 1 else None
-        return Distillation(engine, self.place, self.reporter, path, order.checkpoint_s)
+        return Distillation(
+            engine,
+            self.place,
+            self.reporter,
+            path,
+            every_s=order.checkpoint_s,
+            identity=self.identity,
+        )

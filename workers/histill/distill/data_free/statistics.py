@@ -38,6 +38,9 @@ class WatchedTeacher:
         recorded: For norms without statistics of their own, by the layer's name within the
             network as it was saved: mean and variance of its input channels, float [C].
 
+    Raises:
+        ValueError: What is recorded of a layer has another number of channels than it.
+
     Attributes:
         layers: Number of layers that are compared; 0 when none has statistics.
     """
@@ -55,6 +58,9 @@ class WatchedTeacher:
                     setattr(layer, part, tapped)
                     self.layers += len(tapped.stored)
             stored = _recorded(name, recorded or {})
+            channels = getattr(layer, "num_features", getattr(layer, "num_channels", None))
+            if stored is not None and channels not in {None, len(stored[0])}:
+                raise ValueError(f"{name} has {channels} channels, not {len(stored[0])}")
             if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
                 stored = (layer.running_mean, cast("Tensor", layer.running_var))
             if stored is not None:
@@ -150,5 +156,5 @@ def layer_distance(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     # Means that are all about 0, as next to their spread they may be, are no scale.
     scale = torch.maximum(mean.norm(), _LEAST_MEAN * variance.sum().sqrt())
     distance: Tensor = (means - mean).norm() / (scale + _TINY)
-    distance = distance + (variances - variance).norm() / (variance.norm() + _TINY)
-    return distance
+    spread: Tensor = (variances - variance).norm() / (variance.norm() + _TINY)
+    return distance + spread

@@ -7,16 +7,19 @@ generators learn from all of them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from histill.core.manifests import STATISTICS
 from histill.distill.data_free.statistics import WatchedTeacher
 from histill.distill.programs import load_teacher
+from histill.distill.reasons import teacher_mismatch
 from histill.distill.scores import AGREEMENT, CONFIDENCE, PRIOR
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from histill.core.errors import WorkFailedError
     from histill.core.manifests import ModelManifest
 
 log = structlog.get_logger()
@@ -117,15 +121,12 @@ def load_council(
     teachers = []
     for folder, manifest in zip(folders, manifests, strict=True):
         net = load_teacher(folder, manifest, device).net
-        recorded = {}
-        if (folder / STATISTICS).exists():
-            tensors = load_file(folder / STATISTICS, device=str(device))
-            recorded = {
-                name.removesuffix(".mean"): (mean, tensors[f"{name.removesuffix('.mean')}.var"])
-                for name, mean in tensors.items()
-                if name.endswith(".mean")
-            }
-        teachers.append(WatchedTeacher(net, recorded))
+        recorded = recorded_statistics(folder / STATISTICS, manifest.reference)
+        recorded = {name: (a.to(device), b.to(device)) for name, (a, b) in recorded.items()}
+        try:
+            teachers.append(WatchedTeacher(net, recorded))
+        except ValueError as exc:
+            raise _bad_statistics(manifest.reference, str(exc)) from exc
         if not teachers[-1].layers:
             log.warning(
                 "no_statistics",
@@ -136,5 +137,45 @@ def load_council(
     return Council(
         teachers,
         [manifest.metrics.get("temperature", 1.0) for manifest in manifests],
-        [manifest.metrics.get("dice", 1.0) for manifest in manifests],
+        _priors(manifests),
+    )
+
+
+def _priors(manifests: Sequence[ModelManifest]) -> list[float]:
+    """Recorded Dice; without a record the teachers' mean, or 1."""
+    known = [dice for m in manifests if math.isfinite(dice := m.metrics.get("dice", math.nan))]
+    usual = sum(known) / len(known) if known else 1.0
+    return [manifest.metrics.get("dice", usual) for manifest in manifests]
+
+
+def recorded_statistics(path: Path, reference: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and variance of each layer in a ``statistics.safetensors``; none without the file.
+
+    Raises:
+        WorkFailedError: TEACHER_MISMATCH; it cannot be read, or what it holds are none.
+    """
+    if not path.exists():
+        return {}
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as exc:
+        raise _bad_statistics(reference, str(exc)) from exc
+    layers = {name.rpartition(".")[0] for name in tensors}
+    found = {}
+    for layer in sorted(layers):
+        mean, variance = tensors.get(f"{layer}.mean"), tensors.get(f"{layer}.var")
+        if mean is None or variance is None:
+            raise _bad_statistics(reference, f"{layer} lacks its mean or its var")
+        if mean.ndim != 1 or mean.shape != variance.shape:
+            raise _bad_statistics(reference, f"mean and var of {layer} are no equal vectors")
+        if not (mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all()):
+            raise _bad_statistics(reference, f"{layer} holds what is no mean or variance")
+        found[layer] = mean.float(), variance.float()
+    return found
+
+
+def _bad_statistics(reference: str, why: str) -> WorkFailedError:
+    return teacher_mismatch(
+        f"teacher {reference}: {STATISTICS} is not usable: {why}",
+        hint="Record LAYER.mean and LAYER.var of each norm's input channels, or leave it out.",
     )

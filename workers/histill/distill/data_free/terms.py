@@ -1,6 +1,6 @@
 """The terms of both generators' and the student's losses, each a plain function.
 
-Logits are float [N, C] or [N, C, H, W]; all but ``balance`` of them work for both.
+Logits are float [N, C] or [N, C, H, W].
 """
 
 from __future__ import annotations

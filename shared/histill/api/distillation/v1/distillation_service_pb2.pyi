@@ -391,8 +391,8 @@ class GetSamplesResponse(_message.Message):
 
     NPZ_FIELD_NUMBER: _builtins.int
     npz: _builtins.bytes
-    """A NumPy archive (.npz) of "hard" and "simple", each uint8
-    [samples, height, width, channels].
+    """A NumPy archive (.npz) of "hard" and "simple", as far as the job had both,
+    each uint8 [samples, height, width, channels]; at most 64 samples of each.
     """
     def __init__(
         self,

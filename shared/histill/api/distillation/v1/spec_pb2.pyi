@@ -818,7 +818,8 @@ class DataFreeTraining(_message.Message):
     rollbacks: _builtins.int
     """Times that a run which diverges, collapses, loses a class or has nothing
     left to disagree about goes back to its last good state, and on from there
-    with half the adversarial weight; 0 leaves it alone.
+    with half the adversarial weight and the generators' learning rate. With 0
+    failures are told only; a student that is no number any more fails the job.
     Default: 3. Range: [0, 10].
     """
     def __init__(

@@ -144,7 +144,8 @@ class ModelHeader(_message.Message):
     """
     dp_epsilon: _builtins.float
     """Differential privacy that its training guarantees: epsilon, above 0; 0 for
-    none.
+    none. It must cover all that is pushed: the weights, and the constants, class
+    shares and statistics that come with them.
     """
     dp_delta: _builtins.float
     """Delta of that guarantee, in [0, 1)."""
