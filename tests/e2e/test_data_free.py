@@ -97,7 +97,7 @@ def test_generators_and_samples_live_and_die_with_the_job(
     with pytest.raises(NotFoundError):
         client.jobs.samples(ended.name)
     with np.load(io.BytesIO(client.jobs.samples(job.name))) as samples:
-        assert samples["hard"].shape == samples["simple"].shape == (64, 32, 32, 1)
+        assert samples["hard"].shape == samples["simple"].shape == (64, 32, 32, 3)
 
 
 def test_the_report_says_what_was_touched(client: Client, job: job_pb2.Job, teacher: str) -> None:

@@ -27,11 +27,10 @@ from histill.ml.membership import MIN_REFERENCES, Attack, loss_attack, reference
 
 app = typer.Typer(no_args_is_help=True, help="What models and samples tell about images.")
 
-_MEMBERS, _NON_MEMBERS, _REFERENCE, _FOLDER = (
+_MEMBERS, _NON_MEMBERS, _REFERENCE = (
     "--members",
     "--non-members",
     "--reference",
-    "--folder",
 )
 _HOW_TO_READ = (
     "An AUC of 0.5 is a guess. An interval wholly above 0.5 means that the attack tells images "
@@ -63,17 +62,17 @@ def audit(
     json: JsonFlag = False,
 ) -> None:
     """Attacks models: can one tell which images they learnt from? Sends no image."""
-    references = reference or []
-    if 0 < len(references) < MIN_REFERENCES:
-        raise InvalidArgumentError.of(
-            _REFERENCE,
-            f"one model alone has no spread; give at least {MIN_REFERENCES}, or none",
-        )
     with Client.connect() as client:
         targets = [fetch(client, name, option="MODEL") for name in models]
-        others = [fetch(client, name, option=_REFERENCE) for name in references]
+        given = [fetch(client, name, option=_REFERENCE) for name in reference or []]
+    others = list({each.reference: each for each in given}.values())
+    if 0 < len(others) < MIN_REFERENCES:
+        raise InvalidArgumentError.of(
+            _REFERENCE,
+            f"one model alone has no spread; give at least {MIN_REFERENCES} unlike ones, or none",
+        )
     _check_comparable(targets, others)
-    found = [(each, _attacks(each, others, members, non_members, labels)) for each in targets]
+    attacked = [(each, _attacks(each, others, members, non_members, labels)) for each in targets]
     if json:
         print_json(
             [
@@ -82,14 +81,14 @@ def audit(
                     "guarantee": model.guarantee,
                     "attacks": [_finite(asdict(attack)) for attack in attacks],
                 }
-                for model, attacks in found
+                for model, attacks in attacked
             ]
         )
         return
     print_table(
         "membership inference",
         ("model", "attack", "AUC (95 %)", "TPR at 1 %", "TPR at 0.1 %", "members", "non-members"),
-        [_row(model, attack) for model, attacks in found for attack in attacks],
+        [_row(model, attack) for model, attacks in attacked for attack in attacks],
     )
     say(_HOW_TO_READ)
     for model in targets:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 import manifests
 from histill.core.errors import InvalidArgumentError
 from histill.core.messages import job_from_yaml, spec_of
-from histill.core.samples import sample_side
+from histill.core.samples import memory_bytes, sample_side
 from histill.core.specs import DataFreeSpec, NetworkSpec
 
 MULTI = {"dataset": "d", "output_model": "m", "teachers": ["a", "b"]}
@@ -106,3 +107,25 @@ def test_samples_for_classifiers_are_as_large_as_their_images() -> None:
     lenet = NetworkSpec(architecture="lenet5")
     spec = DataFreeSpec.model_validate(FREE | {"student": lenet})
     assert sample_side(spec, [manifests.classifier()]) == 32
+
+
+@pytest.mark.parametrize(("memory", "fits"), [(0, True), (31, False), (32, True)])
+def test_a_memory_holds_a_batch_or_nothing(memory: int, *, fits: bool) -> None:
+    """A smaller one could never be drawn from."""
+    values = FREE | {"samples": {"memory": memory}, "training": {"batch_size": 32}}
+    if fits:
+        assert DataFreeSpec.model_validate(values)
+    else:
+        with pytest.raises(ValidationError, match=r"samples\.memory must be 0 or at least"):
+            DataFreeSpec.model_validate(values)
+
+
+def test_remembered_samples_are_weighed_as_they_are_kept() -> None:
+    """A byte a channel and pixel, two for each of the teacher's answers."""
+    spec = DataFreeSpec.model_validate(FREE | {"samples": {"memory": 100}})
+    teacher = manifests.model(network=None, channels=3)
+    assert memory_bytes(spec, [teacher]) == 100 * 64 * 64 * (3 + 2 * len(teacher.classes))
+    lenet = DataFreeSpec.model_validate(FREE | {"student": NetworkSpec(architecture="lenet5")})
+    classes = len(manifests.classifier().classes)
+    per_sample = manifests.classifier().channels * 32 * 32 + 2 * classes
+    assert memory_bytes(lenet, [manifests.classifier()]) == 4096 * per_sample

@@ -143,3 +143,17 @@ def test_a_classifier_teaches_no_segmentation() -> None:
     classifier = manifests.classifier(name="a", classes=("background", "blob"))
     with pytest.raises(InvalidArgumentError, match=r"teachers\[0\]: a@1 is for classification"):
         ask({"multi_teacher": values}, classifier)
+
+
+def test_a_memory_that_no_machine_holds_is_refused() -> None:
+    """With its size in words, before anything is trained."""
+    found = refused(teacher("a"), training={"image_size": 1024}, samples={"memory": 4096})
+    assert list(found) == ["job.data_free.samples.memory"]
+    assert "GB" in found["job.data_free.samples.memory"]
+
+
+def test_shares_that_leave_no_background_are_refused() -> None:
+    """Also where the teacher's manifest brings a part of them."""
+    brings = teacher("a", classes=("background", "blob", "rim"), class_shares={"rim": 0.6})
+    found = refused(brings, class_shares={"blob": 0.5})
+    assert list(found) == ["job.data_free.class_shares"]
