@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NORMALIZATION = Normalization(mean=(0.3,), std=(0.35,))
 CLASSES = tuple("0123456789")
 STUDENT = NetworkSpec(architecture="lenet5", width=4)
-STEPS = 500
+STEPS = 250
 
 
 def digits() -> tuple[Tensor, Tensor]:
