@@ -16,6 +16,7 @@ from histill.distill.data_free import checkpoint
 from histill.distill.data_free.distilling import Distillation
 from histill.distill.data_free.engine import Engine
 from histill.distill.data_free.guard import Alarm, Check, Guard
+from histill.distill.data_free.held import simple
 from histill.distill.data_free.teachers import Council
 from histill.distill.progress import Reporter
 
@@ -309,7 +310,7 @@ def test_the_best_student_is_kept_rather_than_the_last(
     net = make_net(seed=0)
     for step, weights in ((2, bad), (4, perfect), (6, perfect), (8, bad), (10, bad)):
         net.load_state_dict(weights)
-        run.candidates.consider(step, net)
+        run.candidates.consider(step, net, run.candidates.compared(net))
     student = run._best()
     assert run.curves.kept_step == 6
     assert run.held.criterion(student) > 0.98  # held images are rounded
@@ -322,13 +323,14 @@ def test_forgetting_is_measured_on_the_same_samples(
     """Against the best student yet on what is held now, however hard that has become."""
     engine = make_engine()
     run = Distillation(engine, place, Reporter(None))
-    assert run.candidates.forgotten(0.1) == 0
+    assert run.candidates.compared(make_net(seed=5)).forgotten == 0
     images = engine.samples("simple", 16)
     run.held.banks["simple"].add(images, engine.council.hear(images).logits)
-    run.candidates.consider(2, make_net(seed=0))
-    good, bad = run.held.simple(make_net(seed=0)), run.held.simple(make_net(seed=5))
-    assert run.candidates.forgotten(bad) == pytest.approx(good - bad)
-    assert run.candidates.forgotten(1.0) == 0
+    good, bad = make_net(seed=0), make_net(seed=5)
+    run.candidates.consider(2, good, run.candidates.compared(good))
+    kept, lost = (simple(run.held.agreement(net)) for net in (good, bad))
+    assert run.candidates.compared(bad).forgotten == pytest.approx(kept - lost)
+    assert run.candidates.compared(good).forgotten == 0
 
 
 @pytest.mark.parametrize("broken", ["another order", "no file of ours"])

@@ -6,6 +6,8 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from histill.distill.data_free.held import mean, simple
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -27,6 +29,29 @@ class Candidate:
     weights: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Agreement with the teachers, in [0, 1], by kind of held samples.
+
+    Attributes:
+        now: Of the student.
+        best: Of the best yet; empty where there is none.
+    """
+
+    now: dict[str, float]
+    best: dict[str, float]
+
+    @property
+    def forgotten(self) -> float:
+        """Agreement on simple samples that the best has, and the student has not."""
+        return max(0.0, simple(self.best) - simple(self.now))
+
+    @property
+    def better(self) -> bool:
+        """Whether the student is at least as good, over all samples."""
+        return mean(self.now) >= mean(self.best)
+
+
 class Candidates:
     """The best student yet, and the last few.
 
@@ -43,37 +68,29 @@ class Candidates:
         self.best: Candidate | None = None
         self.last: list[Candidate] = []
 
-    def forgotten(self, now: float) -> float:
-        """Agreement on simple samples that the best had, and the student now has not.
+    def compared(self, student: nn.Module) -> Comparison:
+        """A student beside the best yet, on what is held now."""
+        return Comparison(self._held.agreement(student), self._agreement(self.best))
 
-        Args:
-            now: The student's agreement on the simple samples held now.
-
-        Returns:
-            In [0, 1].
-        """
-        if self.best is None:
-            return 0.0
-        self._net.load_state_dict(self.best.weights)
-        return max(0.0, self._held.simple(self._net) - now)
-
-    def consider(self, step: int, student: nn.Module) -> None:
+    def consider(self, step: int, student: nn.Module, found: Comparison) -> None:
         """Takes a student among the last, and as the best where it is."""
         weights = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         one = Candidate(step, weights)
-        if self.best is None or self._score(one) >= self._score(self.best):
+        if found.better:
             self.best = one
         self.last = [*self.last, one][-_LAST:]
 
     def chosen(self) -> tuple[float, Candidate] | None:
         """The one that agrees best on what is held now, with its score; of equals the later."""
         every = [*([self.best] if self.best else []), *self.last]
-        scored = [(self._score(one), one) for one in every]
+        scored = [(mean(self._agreement(one)), one) for one in every]
         return max(scored, key=lambda pair: (pair[0], pair[1].step)) if scored else None
 
-    def _score(self, one: Candidate) -> float:
+    def _agreement(self, one: Candidate | None) -> dict[str, float]:
+        if one is None:
+            return {}
         self._net.load_state_dict(one.weights)
-        return self._held.criterion(self._net)
+        return self._held.agreement(self._net)
 
     def state(self) -> dict[str, Any]:
         """All of it; weights are shared, since nobody changes them."""

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -118,7 +119,7 @@ class Distillation:
                 engine.spec.training.steps,
                 eta_seconds=max(0.0, left),
                 metrics=values,
-                force=self.round in self._checks,
+                force=checked,
             )
             if self.path is not None and now - saved > self.every_s:
                 checkpoint.save(self.path, self.state())
@@ -131,11 +132,14 @@ class Distillation:
         training = self.engine.spec.training
         return min(self.round * training.student_steps, training.steps)
 
-    @property
+    @cached_property
     def _checks(self) -> set[int]:
         """Rounds after which to look."""
-        rounds = self.engine.rounds
-        return {math.ceil(rounds * (i + 1) / _CHECKS) for i in range(_CHECKS)}
+        return self._evenly(_CHECKS)
+
+    def _evenly(self, times: int) -> set[int]:
+        """So many rounds, evenly spaced, the last of the run among them."""
+        return {math.ceil(self.engine.rounds * (i + 1) / times) for i in range(times)}
 
     def _check(self, values: dict[str, float]) -> Alarm | None:
         """Looks at held and new samples, and notes what it sees."""
@@ -152,9 +156,9 @@ class Distillation:
             if shows:
                 shown = (x[:_SHOWN] for x in (images, said, answers))
                 self.curves.grids.append(thumbnails(self._step, kind, *shown))
-        agreed = self.held.agreement(engine.kept)
-        self.forgetting = self.candidates.forgotten(self.held.simple(engine.kept))
-        values |= {f"agreement_{kind}": value for kind, value in agreed.items()}
+        found = self.candidates.compared(engine.kept)
+        self.forgetting = found.forgotten
+        values |= {f"agreement_{kind}": value for kind, value in found.now.items()}
         self.curves.add(self._step, values | {"forgetting": self.forgetting, "spread": spread})
         if self.on_check is not None:
             self.on_check(self._step, engine.kept)
@@ -165,7 +169,7 @@ class Distillation:
         if not engine.finite:  # the last step may have left what no loss has told of yet
             return Alarm.DIVERGED
         if alarm is None or self.rollbacks >= engine.spec.training.rollbacks:
-            self.candidates.consider(self._step, engine.kept)
+            self.candidates.consider(self._step, engine.kept, found)
         return alarm
 
     def _agreed(self, alarm: Alarm | None) -> Alarm | None:
@@ -215,8 +219,7 @@ class Distillation:
     @property
     def _shows(self) -> bool:
         """Whether this check is one of those whose samples the report shows."""
-        due = {math.ceil(self.engine.rounds * (i + 1) / _GRIDS) for i in range(_GRIDS)}
-        return self.round in due or not self.curves.grids
+        return self.round in self._evenly(_GRIDS) or not self.curves.grids
 
     def _best(self) -> nn.Module:
         """The candidate that agrees best with the teachers on all held samples."""

@@ -9,6 +9,8 @@ import torch
 from histill.distill.data_free.memory import Memory
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor, nn
 
 _TINY = 1e-6
@@ -39,15 +41,9 @@ class Held:
             if len(bank)
         }
 
-    def simple(self, student: nn.Module) -> float:
-        """Agreement on simple samples, or on G1's where it is alone."""
-        bank = self.banks["simple"] if len(self.banks["simple"]) else self.banks["hard"]
-        return agreement(student, bank.images, bank.logits, self._device)
-
     def criterion(self, student: nn.Module) -> float:
         """What the best student is chosen by: mean agreement over both kinds of samples."""
-        found = self.agreement(student)
-        return sum(found.values()) / max(1, len(found))
+        return mean(self.agreement(student))
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on with it."""
@@ -57,6 +53,16 @@ class Held:
         """Becomes what a state says."""
         for kind, bank in self.banks.items():
             bank.restore(state[kind])
+
+
+def simple(agreed: Mapping[str, float]) -> float:
+    """Agreement on simple samples, or on G1's where it is alone; 0 where nothing is held."""
+    return agreed.get("simple", agreed.get("hard", 0.0))
+
+
+def mean(agreed: Mapping[str, float]) -> float:
+    """Agreement over both kinds of samples; 0 where nothing is held."""
+    return sum(agreed.values()) / max(1, len(agreed))
 
 
 @torch.no_grad()

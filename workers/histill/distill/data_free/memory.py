@@ -47,14 +47,16 @@ class Memory:
             self._images = torch.empty((self.capacity, *images.shape[1:]), dtype=torch.uint8)
             self._logits = torch.empty((self.capacity, *logits.shape[1:]), dtype=torch.float16)
         pixels, said = images.detach().round().to("cpu", torch.uint8), logits.detach().cpu().half()
-        finite = said.isfinite().flatten(1).all(dim=1)
-        for one, its in zip(pixels[finite], said[finite], strict=True):
+        taken: dict[int, int] = {}  # a place that comes twice holds the later sample
+        for number in said.isfinite().flatten(1).all(dim=1).nonzero().flatten().tolist():
             place = self._given
             self._given += 1
             if place >= self.capacity:
                 place = int(torch.randint(self._given, (), generator=self._random))
             if place < self.capacity:
-                self._images[place], self._logits[place] = one, its
+                taken[place] = number
+        places, numbers = list(taken), list(taken.values())
+        self._images[places], self._logits[places] = pixels[numbers], said[numbers]
 
     @property
     def images(self) -> Tensor:
