@@ -34,7 +34,8 @@ from free_run import score_path
 from free_speed import round_cost
 from free_summary import table, task_summary
 from free_tasks import TASKS
-from multi_teacher import OUT, without_nan
+from intervals import without_nan
+from multi_teacher import OUT
 from nuclei import DATA
 
 if TYPE_CHECKING:

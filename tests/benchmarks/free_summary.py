@@ -7,7 +7,8 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
-from scipy import stats
+
+from intervals import interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,17 +45,6 @@ def arm_summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "alarms": sum(len(run["alarms"]) for run in runs),
         "seconds": statistics.fmean(run["seconds"] for run in runs),
     }
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval by Student's t; NaN bounds from one value."""
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return mean, math.nan, math.nan
-    half = (
-        float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    )
-    return mean, mean - half, mean + half
 
 
 def task_summary(

@@ -138,8 +138,7 @@ class Nuclei:
         shards = root / self.name
         return write_dataset(shards, (self.domain,), classes=NUCLEUS), shards
 
-    def teacher(self, root: Path) -> tuple[ModelManifest, Path, nn.Module]:
-        """A U-Net from all labels."""
+    def _taught(self, root: Path) -> Trained:
         spec = SupervisedSpec(
             dataset="nuclei",
             output_model=f"{self.domain}-teacher",
@@ -147,7 +146,11 @@ class Nuclei:
             training=TrainingSpec(steps=600, learning_rate=5e-3, validations=0),
         )
         dataset, shards = self._data(root)
-        made = train(root / f"{self.name}-teacher", spec, dataset, shards=shards)
+        return train(root / f"{self.name}-teacher", spec, dataset, shards=shards)
+
+    def teacher(self, root: Path) -> tuple[ModelManifest, Path, nn.Module]:
+        """A U-Net from all labels."""
+        made = self._taught(root)
         return made.manifest, made.folder, _network(made)
 
     def on_data(self, root: Path, *, steps: int, seed: int, distilled: bool) -> nn.Module:
@@ -170,17 +173,16 @@ class Nuclei:
         if not distilled:
             labels = SupervisedSpec(network=self.student, **shared)
             return _network(train(folder, labels, dataset, shards=shards))
-        manifest, files, _ = self.teacher(root)
+        teacher = self._taught(root)
         spec = MultiTeacherSpec(
             student=self.student,
-            teachers=(manifest.reference,),
+            teachers=(teacher.manifest.reference,),
             teacher_weighting=TeacherWeighting(grain="uniform"),
             supervised_weight=0.0,
             overlap_weight=0.0,
             **shared,
         )
-        result = Trained(files, manifest, None, 0.0)  # type: ignore[arg-type]
-        return _network(train(folder, spec, dataset, shards=shards, teachers=[result]))
+        return _network(train(folder, spec, dataset, shards=shards, teachers=[teacher]))
 
     def score(self, net: nn.Module, teacher: nn.Module) -> Score:
         """Dice and surface Dice on the validation tiles, counted over all their pixels."""

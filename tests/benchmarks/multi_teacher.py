@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
 import speed
 from arms import (
@@ -53,6 +52,7 @@ from histill.distill.panel import load_panel
 from histill.distill.teacher_cache import TeacherCache
 from histill.distill.teachers import judged_images
 from histill.distill.workdir import RunOrder, Workdir
+from intervals import interval, without_nan
 from measures import Model, measure
 from nuclei import DATA, DOMAINS, labeled_keys, tiles, write_dataset
 from oracle import oracle
@@ -237,25 +237,6 @@ def ahead(arms: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
             pairs = zip(ours[f"{key}_seeds"], scores["mean"][f"{key}_seeds"], strict=False)
             found[name][key] = list(interval([a - b for a, b in pairs]))
     return found
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval by Student's t; NaN bounds from one value."""
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return mean, float("nan"), float("nan")
-    spread = statistics.stdev(values) / len(values) ** 0.5
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * spread
-    return mean, mean - half, mean + half
-
-
-def without_nan(value: Any) -> Any:
-    """JSON has no NaN: bounds of one value become null."""
-    if isinstance(value, dict):
-        return {key: without_nan(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [without_nan(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def table(report: dict[str, Any]) -> Table:

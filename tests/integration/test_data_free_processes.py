@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from histill.core.manifests import WEIGHTS, ModelManifest, ModelRole, Normalization
+import manifests
+from histill.core.manifests import WEIGHTS
 from histill.core.specs import DataFreeSpec, NetworkSpec
 from histill.distill.nets import build_network
 from histill.distill.workdir import DataFreeOrder, Workdir
@@ -29,17 +29,7 @@ def order(root: Path) -> Workdir:
     torch.manual_seed(0)
     net = build_network(NETWORK, channels=1, classes=2)
     save_file(net.state_dict(), workdir.teacher(0) / WEIGHTS)
-    teacher = ModelManifest(
-        name="teacher",
-        version=1,
-        role=ModelRole.TEACHER,
-        network=NETWORK,
-        channels=1,
-        classes=("background", "disc"),
-        normalization=Normalization(mean=(0.5,), std=(0.25,)),
-        create_time=datetime(2026, 1, 1, tzinfo=UTC),
-        files=(),
-    )
+    teacher = manifests.model(network=NETWORK)
     spec = DataFreeSpec.model_validate(
         {
             "output_model": "student",

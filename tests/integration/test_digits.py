@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,8 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch.nn import functional
 
-from histill.core.manifests import WEIGHTS, ModelManifest, ModelRole, Normalization
+import manifests
+from histill.core.manifests import WEIGHTS, Normalization
 from histill.core.specs import DataFreeSpec, NetworkSpec
 from histill.distill.data_free.run import DataFreeRun
 from histill.distill.devices import Place
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NORMALIZATION = Normalization(mean=(0.3,), std=(0.35,))
-CLASSES = tuple("0123456789")
 STUDENT = NetworkSpec(architecture="lenet5", width=4)
 STEPS = 250
 
@@ -73,19 +72,7 @@ def test_a_student_without_data_comes_near_one_with_data(tmp_path: Path) -> None
     workdir = Workdir(tmp_path)
     workdir.teacher(0).mkdir(parents=True)
     save_file(teacher.net.state_dict(), workdir.teacher(0) / WEIGHTS)
-    manifest = ModelManifest(
-        name="digits",
-        version=1,
-        role=ModelRole.TEACHER,
-        network=network,
-        task="classification",
-        image_size=32,
-        channels=1,
-        classes=CLASSES,
-        normalization=NORMALIZATION,
-        create_time=datetime(2026, 1, 1, tzinfo=UTC),
-        files=(),
-    )
+    manifest = manifests.classifier(network=network, normalization=NORMALIZATION)
     spec = DataFreeSpec.model_validate(
         {
             "output_model": "student",

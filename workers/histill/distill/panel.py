@@ -12,6 +12,7 @@ from histill.distill.multi_teacher import Opinions, softmax
 from histill.distill.opinions import dictionary
 from histill.distill.programs import load_teacher
 from histill.distill.reasons import is_out_of_memory, teacher_mismatch
+from histill.distill.scores import prior_dice
 from histill.distill.teacher_cache import digest
 from histill.distill.transfer import familiarity
 
@@ -161,7 +162,7 @@ def load_panel(
     Raises:
         WorkFailedError: TEACHER_MISMATCH; one cannot speak about the dataset.
     """
-    teachers = []
+    teachers, usual = [], prior_dice(manifests)
     for index, (named, manifest) in enumerate(zip(spec.teachers, manifests, strict=True)):
         if manifest.channels != dataset.channels:
             raise teacher_mismatch(
@@ -176,20 +177,16 @@ def load_panel(
                 manifest=manifest,
                 predictor=load_teacher(workdir.teacher(index), manifest, device),
                 dictionary=words,
-                priors=_priors(manifest, words, manifests),
+                priors=_priors(manifest, words, usual[index]),
                 temperature=manifest.metrics.get("temperature", 1.0),
             )
         )
     return Panel(teachers, spec.teacher_views, spec.temperature, cache)
 
 
-def _priors(
-    manifest: ModelManifest, words: Dictionary, manifests: Sequence[ModelManifest]
-) -> Floats:
-    """Recorded Dice by class of the dataset; without a record, the teachers' mean, or 1."""
-    recorded = [m.metrics["dice"] for m in manifests if np.isfinite(m.metrics.get("dice", np.nan))]
-    whole = manifest.metrics.get("dice", float(np.mean(recorded)) if recorded else 1.0)
-    priors = np.full(len(words.known), whole, dtype=np.float32)
+def _priors(manifest: ModelManifest, words: Dictionary, usual: float) -> Floats:
+    """Recorded Dice by class of the dataset; the usual one for what has no record."""
+    priors = np.full(len(words.known), usual, dtype=np.float32)
     for own, theirs in zip(manifest.classes, words.index, strict=True):
         if theirs and f"dice:{own}" in manifest.metrics:
             priors[theirs] = manifest.metrics[f"dice:{own}"]

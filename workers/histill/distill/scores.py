@@ -7,6 +7,7 @@ the grain that weights are wanted at.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,11 @@ from scipy.ndimage import uniform_filter
 from histill.distill.regions import REGIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
+
+    from histill.core.manifests import ModelManifest
 
     Floats = npt.NDArray[np.float32]
 
@@ -135,6 +140,13 @@ def estimate_pixels(probabilities: Floats, usable: npt.NDArray[np.bool_]) -> Flo
         rows.append(np.mean(same, axis=0) if same else np.ones(own.shape[1:]))
     agreement = np.stack(rows).astype(np.float32)
     return smoothed(((agreement + _sureness(probabilities)) / 2).astype(np.float32))
+
+
+def prior_dice(manifests: Sequence[ModelManifest]) -> list[float]:
+    """What each teacher recorded of itself; without a record the others' mean, or 1."""
+    known = [dice for m in manifests if math.isfinite(dice := m.metrics.get("dice", math.nan))]
+    usual = sum(known) / len(known) if known else 1.0
+    return [manifest.metrics.get("dice", usual) for manifest in manifests]
 
 
 def filled(table: Floats) -> Floats:

@@ -7,7 +7,6 @@ generators learn from all of them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,10 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from histill.core.manifests import STATISTICS
+from histill.core.specs import TeacherWeighting
 from histill.distill.data_free.statistics import WatchedTeacher
 from histill.distill.programs import load_teacher
 from histill.distill.reasons import teacher_mismatch
-from histill.distill.scores import AGREEMENT, CONFIDENCE, PRIOR
+from histill.distill.scores import AGREEMENT, CONFIDENCE, PRIOR, prior_dice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_TEMPERATURE = 0.03  # of the softmax over scores, as in multi-teacher distillation
-_LEAST = 0.05  # weights under it are dropped
+_WEIGHTING = TeacherWeighting()  # as in multi-teacher distillation
 _TINY = 1e-6
 
 
@@ -100,8 +99,8 @@ class Council:
         sure = (probabilities.amax(dim=2) - 1 / classes) * classes / (classes - 1)
         score = AGREEMENT * agreement + CONFIDENCE * _per_sample(sure)
         score = score + PRIOR * probabilities.new_tensor(list(self.priors))[:, None]
-        weights = (score / _TEMPERATURE).softmax(dim=0)
-        weights = torch.where(weights < _LEAST, 0.0, weights)
+        weights = (score / _WEIGHTING.temperature).softmax(dim=0)
+        weights = torch.where(weights < _WEIGHTING.min_weight, 0.0, weights)
         return (weights / weights.sum(dim=0)).T
 
 
@@ -137,15 +136,8 @@ def load_council(
     return Council(
         teachers,
         [manifest.metrics.get("temperature", 1.0) for manifest in manifests],
-        _priors(manifests),
+        prior_dice(manifests),
     )
-
-
-def _priors(manifests: Sequence[ModelManifest]) -> list[float]:
-    """Recorded Dice; without a record the teachers' mean, or 1."""
-    known = [dice for m in manifests if math.isfinite(dice := m.metrics.get("dice", math.nan))]
-    usual = sum(known) / len(known) if known else 1.0
-    return [manifest.metrics.get("dice", usual) for manifest in manifests]
 
 
 def recorded_statistics(path: Path, reference: str) -> dict[str, tuple[Tensor, Tensor]]:
