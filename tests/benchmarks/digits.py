@@ -103,6 +103,7 @@ def store(folder: Path, net: Normalized) -> ModelManifest:
         classes=CLASSES,
         normalization=NORMALIZATION,
         create_time=EPOCH,
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
         files=(file_of(folder / WEIGHTS),),
     )
 

@@ -33,7 +33,7 @@ _BARE = {"memory": 0, "memory_share": 0.0, "blending": 0.0, "rule": "fixed"}
 # After the published methods: one generator, its own loss and nothing else; nobody looks
 # after it. DAFL's term on activations is left out, and entropy is its one-hot term.
 _DFAD: dict[str, dict[str, Any]] = {
-    "training": {"rollbacks": 0},
+    "training": {"rollbacks": 0, "ema_decay": 0.0},
     "generators": {
         "mode": "hard", "statistics_weight": 0.0, "balance_weight": 0.0, "warmup": 0.0,
         "adversarial_weight": 1.0,
@@ -41,7 +41,7 @@ _DFAD: dict[str, dict[str, Any]] = {
     "samples": _BARE,
 }  # fmt: skip
 _DAFL: dict[str, dict[str, Any]] = {
-    "training": {"rollbacks": 0},
+    "training": {"rollbacks": 0, "ema_decay": 0.0},
     "generators": {"mode": "simple", "statistics_weight": 0.0},
     "samples": _BARE,
 }
@@ -70,7 +70,7 @@ SWITCHES = {
     "memory_off": Arm(changes={"samples": _BARE}),
     "blending_off": Arm(changes={"samples": {"blending": 0.0}}),
     "share_fixed": Arm(changes={"samples": {"rule": "fixed"}}),
-    "student_average": Arm(changes={"training": {"ema_decay": 0.99}}),
+    "student_average_off": Arm(changes={"training": {"ema_decay": 0.0}}),
 }
 
 

@@ -224,15 +224,25 @@ def _network(made: Trained) -> nn.Module:
 
 
 _NUCLEI = {
-    "training": {"steps": 300, "batch_size": 16, "learning_rate": 5e-3},
+    "training": {"steps": 300, "batch_size": 16, "learning_rate": 5e-3, "ema_decay": 0.99},
     "generators": {"width": 8},
 }
 TASKS: dict[str, Callable[[], Task]] = {
     "mnist": lambda: Digits(
         {
-            "training": {"steps": 2000, "batch_size": 64, "learning_rate": 4e-3},
-            "generators": {"width": 8, "learning_rate": 4e-3},
-            "samples": {"memory_share": 0.75, "memory": 8192},
+            "training": {
+                "steps": 3000,
+                "batch_size": 64,
+                "learning_rate": 0.01,
+                "ema_decay": 0.99,
+            },
+            "generators": {
+                "width": 8,
+                "learning_rate": 4e-3,
+                "statistics_weight": 3.0,
+                "decay": 0.99,
+            },
+            "samples": {"memory_share": 0.75, "memory": 32768},
         }
     ),
     "nuclei_fluo": lambda: Nuclei("fluo", _NUCLEI),

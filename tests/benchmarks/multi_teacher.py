@@ -282,7 +282,7 @@ def main() -> None:
             f"no data at {DATA}: set HISTILL_DATA to a folder with nuclei-he/ and nuclei-fluo/"
         )
     started = time.monotonic()
-    bench = Bench(given.out / "multi_teacher")
+    bench = Bench(given.out.resolve() / "multi_teacher")
     console.print("teachers …")
     teachers = train_teachers(bench)
     scores = [measured(teacher) for teacher in teachers]
