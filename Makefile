@@ -29,13 +29,19 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@$(PIP) -r requirements-dev.lock
 	@touch $@
 
+# Clients of others, whose generated code clashes with ours in one process.
+$(VENV)-clients/.made: tests/clients/requirements.lock
+	@$(PYTHON) -m venv $(VENV)-clients
+	@$(VENV)-clients/bin/pip --disable-pip-version-check install --quiet -r $<
+	@touch $@
+
 demo: $(VENV)/.run ## train three teachers, distil a student, serve and measure it
 	@$(BIN)/histill demo $(if $(DATA),--data $(DATA)) $(DEMO_ARGS)
 
 up: $(VENV)/.run ## run the whole system on this machine until Ctrl-C
 	@$(BIN)/histill up
 
-test: $(VENV)/.dev ## every test that this machine can run
+test: $(VENV)/.dev $(VENV)-clients/.made ## every test that this machine can run
 	@$(BIN)/pytest $(TEST_ARGS)
 
 unit: $(VENV)/.dev ## the fast tests
@@ -65,4 +71,4 @@ lock: ## write the exact set of packages anew
 	@scripts/lock
 
 clean: ## remove what was made, but not the data of a demo
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-clients build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

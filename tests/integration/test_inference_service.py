@@ -7,8 +7,6 @@ import io
 import threading
 import time
 import urllib.request
-import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,8 +15,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from conftest import end, free_port, run_s3
-from histill.adapters.s3 import S3ObjectStore
+from conftest import end, run_s3
 from histill.api.inference.v2 import grpc_service_pb2 as v2
 from histill.api.inference.v2 import grpc_service_pb2_grpc as v2_rpc
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
@@ -29,11 +26,10 @@ from pictures import blobs
 from processes import (
     HOST,
     Service,
-    running,
-    s3_environment,
     wait_for_words,
     wait_until_serving,
 )
+from serving import bucket_of, inference
 from students import manifest, publish, student
 
 if TYPE_CHECKING:
@@ -41,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import S3
+    from histill.adapters.s3 import S3ObjectStore
 
 MEBIBYTE = 1 << 20
 
@@ -49,30 +46,6 @@ def png(pixels: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG", compress_level=1)
     return out.getvalue()
-
-
-@contextmanager
-def inference(s3: S3, folder: Path, *, bucket: str, **settings: str) -> Iterator[Service]:
-    port, metrics_port = free_port(), free_port()
-    environment = s3_environment(s3.settings, bucket=bucket) | {
-        "HISTILL_AUTH__MODE": "none",
-        "HISTILL_SERVER__HOST": HOST,
-        "HISTILL_SERVER__PORT": str(port),
-        "HISTILL_SERVER__METRICS_PORT": str(metrics_port),
-        "HISTILL_INFERENCE__POLL_S": "0.2",
-        **{f"HISTILL_INFERENCE__{name.upper()}": value for name, value in settings.items()},
-    }
-    with running(
-        "histill.inference", environment, port=port, metrics_port=metrics_port, folder=folder
-    ) as service:
-        yield service
-
-
-def bucket_of(s3: S3) -> tuple[str, S3ObjectStore]:
-    name = f"test-{uuid.uuid4().hex[:12]}"
-    store = S3ObjectStore.connect(s3.settings.model_copy(update={"bucket": name}))
-    store.ensure_bucket()
-    return name, store
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +304,7 @@ def test_overload_is_refused_at_once(
     s3: S3, shelf: tuple[str, S3ObjectStore], tmp_path: Path
 ) -> None:
     """Beyond the queue RESOURCE_EXHAUSTED comes early, with RetryInfo; the others succeed."""
-    with inference(s3, tmp_path, bucket=shelf[0], preload='["nuclei"]', max_queue="1") as service:
+    with inference(s3, tmp_path, bucket=shelf[0], preload='["nuclei"]', workers="1", max_queue="1") as service:
         wait_until_serving(service)
         with grpc.insecure_channel(service.target) as channel:
             stub = rpc.SegmentationServiceStub(channel)

@@ -16,10 +16,11 @@ from histill.inference.cpus import cores
 from histill.inference.directory import Directory
 from histill.inference.listing import Listing
 from histill.inference.models import ModelPool
-from histill.inference.onnx_runtime import OnnxRuntime
+from histill.inference.onnx_runtime import OnnxRuntime, uses_cuda
 from histill.inference.open_inference import OpenInferenceServicer
 from histill.inference.segmenter import Segmenter
 from histill.inference.servicer import SegmentationServicer
+from histill.inference.statistics import Statistics
 from histill.inference.uploads import Uploads
 from histill.ml.quiet import quiet_decoders
 from histill.rpc.server import ServiceDescription, serve
@@ -44,11 +45,17 @@ async def run(settings: InferenceSettings) -> None:
     part = settings.inference
     quiet_decoders()
     objects = S3ObjectStore.connect(settings.s3)
-    pool = ModelPool(objects, _loader(part), budget_bytes=part.cache_bytes)
+    workers = part.workers or (1 if uses_cuda(part.device) else cores())
+    pool = ModelPool(objects, _loader(part, workers), budget_bytes=part.cache_bytes)
     directory = Directory(objects, pool, preload=part.preload, poll_s=part.poll_s)
-    admission = Admission(workers=part.workers, max_queue=part.max_queue)
+    admission = Admission(
+        workers=workers,
+        max_queue=2 * workers if part.max_queue < 0 else part.max_queue,
+        max_per_project=part.max_per_project,
+    )
     computer = Computer(admission, tile=part.tile, overlap=part.overlap)
-    segmenter = Segmenter(directory, admission, computer, max_pixels=part.max_pixels)
+    statistics = Statistics()
+    segmenter = Segmenter(directory, admission, computer, statistics, max_pixels=part.max_pixels)
     listing = Listing(objects, pool)
     uploads = Uploads(
         max_file_bytes=part.max_file_bytes,
@@ -68,7 +75,9 @@ async def run(settings: InferenceSettings) -> None:
         if missing := directory.missing():
             raise UnavailableError(f"not loaded yet: {', '.join(missing)}")
 
-    open_inference = OpenInferenceServicer(segmenter, directory, listing, ready)
+    open_inference = OpenInferenceServicer(
+        segmenter, directory, listing, pool, statistics, workers=workers, ready=ready
+    )
 
     def register(server: grpc.aio.Server) -> None:
         segmentation_service_pb2_grpc.add_SegmentationServiceServicer_to_server(
@@ -89,8 +98,8 @@ async def run(settings: InferenceSettings) -> None:
             await following
 
 
-def _loader(part: InferencePart) -> Callable[[ModelManifest, bytes], Runtime]:
-    threads = part.threads or max(1, cores() // part.workers)
+def _loader(part: InferencePart, workers: int) -> Callable[[ModelManifest, bytes], Runtime]:
+    threads = part.threads or max(1, cores() // workers)
 
     def load(manifest: ModelManifest, data: bytes) -> OnnxRuntime:
         return OnnxRuntime.load(

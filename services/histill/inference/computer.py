@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from histill.inference import measures
 from histill.ml.tiling import Canvas, ClassMap, pad
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from histill.inference.admission import Admission
+    from histill.inference.call import Call
     from histill.inference.models import LoadedModel
     from histill.inference.runtime import Runtime
     from histill.inference.watch import Watch
     from histill.ml.tiling import Tile
 
     Pixels = npt.NDArray[np.uint8]
+    Floats = npt.NDArray[np.float32]
 
 T = TypeVar("T")
 
@@ -56,7 +59,7 @@ class Computer:
         pixels: Pixels,
         *,
         watch: Watch,
-        deadline: float | None = None,
+        call: Call,
         progress: Callable[[float], None] = _nobody,
     ) -> ClassMap:
         """Classes of one image.
@@ -65,14 +68,14 @@ class Computer:
             model: What to run.
             pixels: uint8 [H, W, C].
             watch: Gets the times of ``queue`` and ``compute``.
-            deadline: ``time.monotonic()`` after which nothing is computed.
+            call: After its deadline nothing is computed.
             progress: Called with the share that is done, in [0, 1].
 
         Raises:
             DeadlineExceededError: The deadline passed before the end.
         """
         if not self.is_large(pixels.shape[0] * pixels.shape[1]):
-            found = await self.classify_batch(model, pixels[None], watch=watch, deadline=deadline)
+            found = await self.classify_batch(model, pixels[None], watch=watch, call=call)
             return ClassMap(found.mask[0], found.confidence[0])
         stride = model.runtime.stride
         canvas = Canvas(
@@ -82,16 +85,24 @@ class Computer:
             tile=self._tile // stride * stride,
             overlap=self._overlap,
         )
-        for number, tile in enumerate(canvas.tiles, start=1):
-            # A slot for each tile: small images pass in between, and a cancel ends it.
-            await self._run(
-                partial(_one_tile, model.runtime, canvas, tile), model, 1, watch, deadline
-            )
-            progress(number / len(canvas.tiles))
+        # A slot for each tile: small images pass in between, and a cancel ends it.
+        running: deque[tuple[Tile, asyncio.Task[Floats]]] = deque()
+        waiting = iter(canvas.tiles)
+        try:
+            for number in range(len(canvas.tiles)):
+                for tile in islice(waiting, self._admission.workers - len(running)):
+                    work = partial(_one_tile, model.runtime, canvas, tile)
+                    running.append((tile, asyncio.create_task(self._run(work, 1, watch, call))))
+                tile, task = running.popleft()
+                await asyncio.to_thread(canvas.add, tile, await task)
+                progress((number + 1) / len(canvas.tiles))
+        finally:
+            for _, task in running:
+                task.cancel()
         return await asyncio.to_thread(canvas.result)
 
     async def classify_batch(
-        self, model: LoadedModel, batch: Pixels, *, watch: Watch, deadline: float | None = None
+        self, model: LoadedModel, batch: Pixels, *, watch: Watch, call: Call
     ) -> ClassMap:
         """Classes of images of one size that each fit a tile.
 
@@ -99,7 +110,7 @@ class Computer:
             model: What to run.
             batch: uint8 [N, H, W, C].
             watch: Gets the times of ``queue`` and ``compute``.
-            deadline: ``time.monotonic()`` after which nothing is computed.
+            call: After its deadline nothing is computed.
 
         Returns:
             Mask and confidence, [N, H, W].
@@ -109,7 +120,7 @@ class Computer:
         for start in range(0, len(batch), at_once):
             part = batch[start : start + at_once]
             work = partial(_whole, model.runtime, part)
-            parts.append(await self._run(work, model, len(part), watch, deadline))
+            parts.append(await self._run(work, len(part), watch, call))
         if len(parts) == 1:
             return parts[0]
         return ClassMap(
@@ -120,16 +131,14 @@ class Computer:
     async def _run(
         self,
         work: Callable[[], T],
-        model: LoadedModel,
         size: int,
         watch: Watch,
-        deadline: float | None,
+        call: Call,
     ) -> T:
         started = time.monotonic()
-        result, waited = await self._admission.compute(work, deadline=deadline)
+        result, waited = await self._admission.compute(work, call)
         watch.seconds["queue"] += waited
-        watch.seconds["compute"] += time.monotonic() - started - waited
-        measures.BATCH_SIZE.labels(model.manifest.name).observe(size)
+        watch.ran(size, time.monotonic() - started - waited)
         return result
 
 
@@ -142,5 +151,6 @@ def _whole(runtime: Runtime, batch: Pixels) -> ClassMap:
     )
 
 
-def _one_tile(runtime: Runtime, canvas: Canvas, tile: Tile) -> None:
-    canvas.add(tile, runtime.probabilities(canvas.cut(tile))[0])
+def _one_tile(runtime: Runtime, canvas: Canvas, tile: Tile) -> Floats:
+    found: Floats = runtime.probabilities(canvas.cut(tile))[0]
+    return found

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from histill.core import catalog
-from histill.core.errors import HistillError, NotFoundError, UnavailableError
+from histill.core.errors import (
+    FailedPreconditionError,
+    HistillError,
+    NotFoundError,
+    UnavailableError,
+)
 from histill.core.names import parse_reference
 
 if TYPE_CHECKING:
@@ -68,6 +73,31 @@ class Directory:
             return await self._take(reference)
         target.asked = time.monotonic()
         return await self._pool.get(target.manifest)
+
+    async def load(self, reference: str) -> LoadedModel:
+        """What a reference points at now, loaded if need be.
+
+        Raises:
+            HistillError: As ``get``.
+        """
+        parse_reference(reference, field="model_name")
+        return await self._take(reference)
+
+    def unload(self, name: str) -> None:
+        """Lets a model's versions go; a request for one loads it again.
+
+        Raises:
+            NotFoundError: None of it is loaded.
+            FailedPreconditionError: It is one of those that stay.
+        """
+        if any(parse_reference(each, field="").name == name for each in self._preload):
+            raise FailedPreconditionError(
+                f"{name} is in HISTILL_INFERENCE__PRELOAD and stays loaded; take it out there"
+            )
+        if not self._pool.let_go(name):
+            raise NotFoundError(f"no version of {name} is loaded")
+        for reference in [r for r, t in self._targets.items() if t.manifest.name == name]:
+            del self._targets[reference]
 
     async def follow(self) -> None:
         """Loads the preload list, then follows every reference until cancelled."""

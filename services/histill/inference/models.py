@@ -71,6 +71,19 @@ class ModelPool:
         """References, ``name@version``, of the models in memory."""
         return frozenset(self._models)
 
+    def peek(self, reference: str) -> LoadedModel | None:
+        """The version, if it is in memory; it does not count as used."""
+        return self._models.get(reference)
+
+    def let_go(self, name: str) -> bool:
+        """Forgets all versions of a model, and says whether there was one."""
+        found = [each for each in self._models if each.rpartition("@")[0] == name]
+        for reference in found:
+            del self._models[reference]
+            log.info("model_let_go", model=reference)
+        measures.MODELS_LOADED.set(len(self._models))
+        return bool(found)
+
     def pin(self, references: set[str]) -> None:
         """Names the versions that are never let go."""
         self._pinned = references

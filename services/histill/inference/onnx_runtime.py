@@ -96,9 +96,14 @@ class OnnxRuntime:
             raise RuntimeFailedError(f"ONNX Runtime failed: {exc}") from exc
 
 
-def _providers(device: str) -> list[str]:
+def uses_cuda(device: str) -> bool:
+    """Whether ``auto``, ``cpu`` or ``cuda`` means a GPU here."""
     offered = onnxruntime.get_available_providers()
-    if device == "cuda" or (device == "auto" and "CUDAExecutionProvider" in offered):
+    return device == "cuda" or (device == "auto" and "CUDAExecutionProvider" in offered)
+
+
+def _providers(device: str) -> list[str]:
+    if uses_cuda(device):
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
     return ["CPUExecutionProvider"]
 

@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 from histill.api.inference.v2 import grpc_service_pb2 as pb
 from histill.api.inference.v2 import grpc_service_pb2_grpc as rpc
-from histill.core.errors import HistillError
-from histill.inference import tensors
-from histill.inference.servicer import deadline
+from histill.core.errors import HistillError, InvalidArgumentError
+from histill.inference import described, parameters, tensors
+from histill.inference.call import call_of
+from histill.rpc.statuses import code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import grpc
 
     from histill.inference.directory import Directory
     from histill.inference.listing import Listing
+    from histill.inference.models import ModelPool
     from histill.inference.segmenter import Segmenter
+    from histill.inference.statistics import Statistics
 
     Context = grpc.aio.ServicerContext[Any, Any]
+
+
+# Of Triton's: those that work here, by the names under which clients look for them.
+EXTENSIONS = ("model_configuration", "model_repository", "schedule_policy", "statistics")
 
 
 class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
@@ -30,6 +37,9 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         segmenter: Does the work.
         directory: Finds and loads models.
         listing: Knows the versions.
+        pool: Knows what is in memory.
+        statistics: Knows what was asked.
+        workers: Computations at a time.
         ready: Raises a HistillError while the service cannot do its work.
     """
 
@@ -38,11 +48,18 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         segmenter: Segmenter,
         directory: Directory,
         listing: Listing,
+        pool: ModelPool,
+        statistics: Statistics,
+        *,
+        workers: int,
         ready: Callable[[], Awaitable[None]],
     ) -> None:
         self._segmenter = segmenter
         self._directory = directory
         self._listing = listing
+        self._pool = pool
+        self._statistics = statistics
+        self._workers = workers
         self._ready = ready
 
     async def ServerLive(  # noqa: N802
@@ -80,7 +97,9 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         context: Context,  # noqa: ARG002 - nothing of it matters here
     ) -> pb.ServerMetadataResponse:
         """As the proto says."""
-        return pb.ServerMetadataResponse(name="histill", version=version("histill"))
+        return pb.ServerMetadataResponse(
+            name="histill", version=version("histill"), extensions=EXTENSIONS
+        )
 
     async def ModelMetadata(  # noqa: N802
         self,
@@ -89,28 +108,117 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelMetadataResponse:
         """As the proto says."""
         model = await self._directory.get(_reference(request.name, request.version))
-        name = model.manifest.name
-        response = pb.ModelMetadataResponse(
-            name=name,
-            versions=[str(number) for number in await self._listing.versions(name)],
-            platform="onnx_onnxv1",
+        versions = await self._listing.versions(model.manifest.name)
+        return described.metadata(model, versions)
+
+    async def ModelConfig(  # noqa: N802
+        self,
+        request: pb.ModelConfigRequest,
+        context: Context,  # noqa: ARG002 - nothing of it matters here
+    ) -> pb.ModelConfigResponse:
+        """As the proto says."""
+        model = await self._directory.get(_reference(request.name, request.version))
+        return pb.ModelConfigResponse(config=described.config(model, workers=self._workers))
+
+    async def ModelStatistics(  # noqa: N802
+        self,
+        request: pb.ModelStatisticsRequest,
+        context: Context,  # noqa: ARG002 - nothing of it matters here
+    ) -> pb.ModelStatisticsResponse:
+        """As the proto says."""
+        if request.version:
+            model = await self._directory.get(_reference(request.name, request.version))
+            chosen = [model.manifest.reference]
+        else:
+            chosen = self._statistics.references(request.name)
+            if request.name and not chosen:  # asked nothing yet, or unknown
+                model = await self._directory.get(request.name)
+                chosen = [model.manifest.reference]
+        return pb.ModelStatisticsResponse(
+            model_stats=[
+                described.statistics(each, self._statistics.of(each), self._pool.peek(each))
+                for each in chosen
+            ]
         )
-        channels = model.manifest.channels
-        response.inputs.add(name=tensors.INPUT, datatype="UINT8", shape=(-1, -1, -1, channels))
-        for output, datatype in tensors.OUTPUTS.items():
-            response.outputs.add(name=output, datatype=datatype, shape=(-1, -1, -1))
+
+    async def RepositoryIndex(  # noqa: N802
+        self,
+        request: pb.RepositoryIndexRequest,
+        context: Context,  # noqa: ARG002 - nothing of it matters here
+    ) -> pb.RepositoryIndexResponse:
+        """As the proto says."""
+        _only_repository(request.repository_name)
+        response = pb.RepositoryIndexResponse()
+        for each in await self._listing.served():
+            if each.loaded or not request.ready:
+                response.models.add(
+                    name=each.manifest.name,
+                    version=str(each.manifest.version),
+                    state="READY" if each.loaded else "UNAVAILABLE",
+                    reason="" if each.loaded else "not in memory; it is loaded when asked for",
+                )
         return response
+
+    async def RepositoryModelLoad(  # noqa: N802
+        self,
+        request: pb.RepositoryModelLoadRequest,
+        context: Context,  # noqa: ARG002 - nothing of it matters here
+    ) -> pb.RepositoryModelLoadResponse:
+        """As the proto says."""
+        _only_repository(request.repository_name)
+        if request.parameters:
+            raise InvalidArgumentError.of(
+                "parameters", "must be empty: models come from the registry as they are"
+            )
+        await self._directory.load(request.model_name)
+        return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(  # noqa: N802
+        self,
+        request: pb.RepositoryModelUnloadRequest,
+        context: Context,  # noqa: ARG002 - nothing of it matters here
+    ) -> pb.RepositoryModelUnloadResponse:
+        """As the proto says."""
+        _only_repository(request.repository_name)
+        if unknown := sorted(request.parameters.keys() - {"unload_dependents"}):
+            raise InvalidArgumentError.of(f"parameters[{unknown[0]}]", "there is no such parameter")
+        self._directory.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse()
 
     async def ModelInfer(  # noqa: N802
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
         """As the proto says; images of any size, since they are padded or tiled here."""
+        return await self._infer(request, context)
+
+    async def ModelStreamInfer(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """As the proto says."""
+        async for request in request_iterator:
+            response = pb.ModelStreamInferResponse()
+            try:
+                response.infer_response.CopyFrom(await self._infer(request, context))
+            except HistillError as exc:
+                response.error_message = f"[{code_of(exc).name}] {exc}"
+                response.infer_response.id = request.id
+            if parameters.flag(request, "triton_enable_empty_final_response"):
+                response.infer_response.parameters["triton_final_response"].bool_param = True
+            yield response
+
+    async def _infer(
+        self, request: pb.ModelInferRequest, context: Context
+    ) -> pb.ModelInferResponse:
         names = tensors.wanted(request)
         batch = tensors.image_batch(request)
         model, found = await self._segmenter.classify(
             _reference(request.model_name, request.model_version),
             batch,
-            deadline=deadline(context),
+            call_of(
+                context,
+                urgent=parameters.urgent(request),
+                timeout_s=parameters.timeout_s(request),
+            ),
         )
         response = pb.ModelInferResponse(
             model_name=model.manifest.name,
@@ -123,3 +231,10 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
 
 def _reference(name: str, version_or_alias: str) -> str:
     return f"{name}@{version_or_alias}" if version_or_alias else name
+
+
+def _only_repository(name: str) -> None:
+    if name:
+        raise InvalidArgumentError.of(
+            "repository_name", "must be empty: there is one repository, the registry"
+        )

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
     from histill.core.manifests import ModelManifest
     from histill.inference.admission import Admission
+    from histill.inference.call import Call
     from histill.inference.computer import Computer
     from histill.inference.directory import Directory
     from histill.inference.models import LoadedModel
+    from histill.inference.statistics import Statistics
     from histill.ml.masks import Format
 
 
@@ -38,14 +40,14 @@ class Request:
         source: An open image file, or decoded pixels.
         form: How to write the mask.
         confidence_map: Also write the confidence map.
-        deadline: ``time.monotonic()`` after which nobody wants the answer.
+        call: The caller's terms.
     """
 
     model: str
     source: BinaryIO | Image
     form: Format
+    call: Call
     confidence_map: bool = False
-    deadline: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +78,23 @@ class Segmenter:
         directory: Finds and loads models.
         admission: Bounds what is inside.
         computer: Runs models.
+        statistics: Gets the counts.
         max_pixels: Most rows times columns of an image.
     """
 
     def __init__(
-        self, directory: Directory, admission: Admission, computer: Computer, *, max_pixels: int
+        self,
+        directory: Directory,
+        admission: Admission,
+        computer: Computer,
+        statistics: Statistics,
+        *,
+        max_pixels: int,
     ) -> None:
         self._directory = directory
         self._admission = admission
         self._computer = computer
+        self._statistics = statistics
         self._max_pixels = max_pixels
 
     async def prepare(self, reference: str) -> None:
@@ -109,20 +119,19 @@ class Segmenter:
                 and ``Admission``.
         """
         watch = Watch()
-        async with self._admission.admitted():
+        async with self._admission.admitted(request.call):
             model = await self._directory.get(request.model)
-            async with self._decoded(request, watch) as image:
+            async with self._counted(model, watch), self._decoded(request, watch) as image:
                 masks.check(request.form, image)
                 found = await self._computer.classify(
                     model,
                     images.fit_channels(image.pixels, model.manifest.channels),
                     watch=watch,
-                    deadline=request.deadline,
+                    call=request.call,
                     progress=progress,
                 )
                 with watch.stage("encode"):
                     written = await asyncio.to_thread(_write, found, image, request, model.manifest)
-        watch.report(model.manifest.name)
         height, width = found.mask.shape
         mask, confidence_map, summary = written
         return Answer(
@@ -130,14 +139,14 @@ class Segmenter:
         )
 
     async def classify(
-        self, reference: str, batch: npt.NDArray[np.uint8], *, deadline: float | None
+        self, reference: str, batch: npt.NDArray[np.uint8], call: Call
     ) -> tuple[LoadedModel, ClassMap]:
         """Classes of a batch of raw images.
 
         Args:
             reference: Of the model.
             batch: uint8 [N, H, W, C], none of them empty.
-            deadline: ``time.monotonic()`` after which nobody wants the answer.
+            call: The caller's terms.
 
         Returns:
             The model that answered; mask and confidence, [N, H, W].
@@ -147,31 +156,44 @@ class Segmenter:
         """
         watch = Watch()
         size = images.checked(Size(*batch.shape[1:3]), max_pixels=self._max_pixels)
-        async with self._admission.admitted():
+        async with self._admission.admitted(call):
             model = await self._directory.get(reference)
             if batch.shape[3] != model.manifest.channels:
                 raise InvalidArgumentError.of(
                     images.FIELD,
                     f"it has {batch.shape[3]} channels; the model takes {model.manifest.channels}",
                 )
-            async with self._room(size, deadline, watch):
-                found = await self._classes(model, batch, size, deadline, watch)
-        watch.report(model.manifest.name)
+            counted = self._counted(model, watch, images=len(batch))
+            async with counted, self._room(size, call, watch):
+                found = await self._classes(model, batch, size, call, watch)
         return model, found
+
+    @asynccontextmanager
+    async def _counted(
+        self, model: LoadedModel, watch: Watch, *, images: int = 1
+    ) -> AsyncIterator[None]:
+        """Puts a request into metrics and statistics, when it ends."""
+        counts = self._statistics.of(model.manifest.reference)
+        try:
+            yield
+        except BaseException:
+            counts.failed(watch)
+            raise
+        counts.answered(watch, images=images)
+        watch.report(model.manifest.name)
 
     async def _classes(
         self,
         model: LoadedModel,
         batch: npt.NDArray[np.uint8],
         size: Size,
-        deadline: float | None,
+        call: Call,
         watch: Watch,
     ) -> ClassMap:
         if not self._computer.is_large(size.pixels):
-            return await self._computer.classify_batch(model, batch, watch=watch, deadline=deadline)
+            return await self._computer.classify_batch(model, batch, watch=watch, call=call)
         maps = [
-            await self._computer.classify(model, each, watch=watch, deadline=deadline)
-            for each in batch
+            await self._computer.classify(model, each, watch=watch, call=call) for each in batch
         ]
         return ClassMap(
             np.stack([each.mask for each in maps]), np.stack([each.confidence for each in maps])
@@ -182,23 +204,23 @@ class Segmenter:
         source, most = request.source, self._max_pixels
         if isinstance(source, Image):
             size = Size(*source.pixels.shape[:2])
-            async with self._room(size, request.deadline, watch):
+            async with self._room(size, request.call, watch):
                 yield source
             return
         with watch.stage("decode"):
             size = await asyncio.to_thread(decoding.probe, source, max_pixels=most)
-        async with self._room(size, request.deadline, watch):
+        async with self._room(size, request.call, watch):
             with watch.stage("decode"):
                 image = await asyncio.to_thread(decoding.decode, source, max_pixels=most)
             yield image
 
     @asynccontextmanager
-    async def _room(self, size: Size, deadline: float | None, watch: Watch) -> AsyncIterator[None]:
+    async def _room(self, size: Size, call: Call, watch: Watch) -> AsyncIterator[None]:
         """Holds the right to the memory of an image of this size."""
         async with AsyncExitStack() as held:
             if self._computer.is_large(size.pixels):
                 with watch.stage("queue"):
-                    await held.enter_async_context(self._admission.large(deadline=deadline))
+                    await held.enter_async_context(self._admission.large(call))
             yield
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
 from typing import TYPE_CHECKING, Any
 
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
+from histill.inference.call import call_of
 from histill.inference.segmenter import Request
 from histill.inference.uploads import CHUNK_BYTES
 from histill.ml import images
@@ -72,8 +72,8 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
                 model=request.model,
                 source=self._source(request),
                 form=_form(request.format),
+                call=call_of(context, urgent=_urgent(request.priority)),
                 confidence_map=request.confidence_map,
-                deadline=deadline(context),
             )
         )
         if len(answer.mask) + len(answer.confidence_map) > self._max_answer:
@@ -98,8 +98,9 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         form = _form(header.format)
         # Before the upload: a wrong name need not wait for gigabytes.
         await self._segmenter.prepare(header.model)
+        call = call_of(context, urgent=_urgent(header.priority))
         async with self._uploads.receive(_chunks(parts), header.size_bytes) as file:
-            request = Request(header.model, file, form, deadline=deadline(context))
+            request = Request(header.model, file, form, call)
             news: asyncio.Queue[float | None] = asyncio.Queue()
             work = asyncio.create_task(self._segmenter.segment(request, progress=news.put_nowait))
             work.add_done_callback(lambda _: news.put_nowait(None))
@@ -149,10 +150,10 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         raise InvalidArgumentError.of("image", "there is none; set encoded or raw")
 
 
-def deadline(context: Context) -> float | None:
-    """``time.monotonic()`` at which the caller gives up, or ``None``."""
-    remaining = context.time_remaining()
-    return None if remaining is None else time.monotonic() + remaining
+def _urgent(value: pb.Priority.ValueType) -> bool:
+    if value not in pb.Priority.values():
+        raise InvalidArgumentError.of("priority", f"{value} is not a priority")
+    return value == pb.PRIORITY_STAT
 
 
 def _form(value: pb.MaskFormat.ValueType) -> Format:

@@ -14,17 +14,22 @@ class InferencePart(BaseModel):
 
     Attributes:
         preload: References that are loaded before the service is ready, and stay.
+        workers: 0 means one for each core on a CPU, which gives more answers a second than
+            fewer with more threads each, and one on a GPU.
         threads: Threads of one computation; 0 shares the cores out among the workers.
+        max_queue: -1 means twice the workers: whoever gets in waits for two others at most,
+            so that an answer under overload takes about three times as long as without.
         device: ``auto`` takes CUDA where ONNX Runtime offers it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preload: tuple[str, ...] = ()
-    workers: int = Field(default=1, ge=1, le=256, description="computations at a time")
+    workers: int = Field(default=0, ge=0, le=256, description="computations at a time")
     threads: int = Field(default=0, ge=0, le=256)
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
-    max_queue: int = Field(default=32, ge=0, le=100_000, description="requests that may wait")
+    max_queue: int = Field(default=-1, ge=-1, le=100_000, description="requests that may wait")
+    max_per_project: int = Field(default=0, ge=0, description="of a project inside; 0: no bound")
     cache_bytes: int = Field(default=1 << 30, ge=1 << 20, description="model files kept loaded")
     poll_s: float = Field(default=2.0, gt=0, le=3600, description="how often aliases are looked up")
     max_pixels: int = Field(default=200_000_000, ge=1, description="rows times columns")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 INPUT = "image"
 OUTPUTS = {"mask": "UINT8", "confidence": "FP32"}
 _MAX_SIDE = 100_000
-_MAX_BATCH = 64
+MAX_BATCH = 64  # images of one request
 
 
 def image_batch(request: pb.ModelInferRequest) -> npt.NDArray[np.uint8]:
@@ -37,8 +37,8 @@ def image_batch(request: pb.ModelInferRequest) -> npt.NDArray[np.uint8]:
         raise InvalidArgumentError.of(
             "inputs[0].shape", f"{list(shape)}; must be [N, H, W, C] without empty sides"
         )
-    if shape[0] > _MAX_BATCH:
-        raise InvalidArgumentError.of("inputs[0].shape", f"at most {_MAX_BATCH} images a request")
+    if shape[0] > MAX_BATCH:
+        raise InvalidArgumentError.of("inputs[0].shape", f"at most {MAX_BATCH} images a request")
     data = _content(request, tensor)
     if data.size != math.prod(shape):
         raise InvalidArgumentError.of(

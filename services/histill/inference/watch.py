@@ -1,4 +1,4 @@
-"""Seconds of one request by stage."""
+"""Seconds of one request by stage, and the runs of the network that it took."""
 
 from __future__ import annotations
 
@@ -17,9 +17,22 @@ STAGES = ("decode", "queue", "compute", "encode")
 
 @dataclass
 class Watch:
-    """Adds up what each stage of a request takes; a stage may come more than once."""
+    """Adds up what each stage of a request takes; a stage may come more than once.
+
+    Attributes:
+        seconds: By stage.
+        runs: Of the network: images or tiles at once, and seconds.
+        started: ``time.monotonic()``.
+    """
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    runs: list[tuple[int, float]] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the request came."""
+        return time.monotonic() - self.started
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -30,7 +43,14 @@ class Watch:
         finally:
             self.seconds[name] += time.monotonic() - started
 
+    def ran(self, size: int, seconds: float) -> None:
+        """Notes a run of the network."""
+        self.seconds["compute"] += seconds
+        self.runs.append((size, seconds))
+
     def report(self, model: str) -> None:
         """Hands the sums to the metrics, under the model's name."""
         for name, seconds in self.seconds.items():
             measures.STAGE_SECONDS.labels(model, name).observe(seconds)
+        for size, _ in self.runs:
+            measures.BATCH_SIZE.labels(model).observe(size)

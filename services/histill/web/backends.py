@@ -74,7 +74,8 @@ class Backends:
             )
             return answer
         found, mask = segmentation_pb.SegmentResponse(), bytearray()
-        parts = large_parts(data, model, form)
+        header = segmentation_pb.SegmentLargeHeader(model=model, format=form, size_bytes=len(data))
+        parts = large_parts(header, data)
         async for part in self._inference.SegmentLarge(parts, **self._bounded):
             if part.WhichOneof("part") == "summary":
                 found.summary.CopyFrom(part.summary)

@@ -44,6 +44,7 @@ def segment(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(),
     mask_format: Annotated[Format, typer.Option("--format", help="Of the mask.")] = Format.PNG,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also draw the outlines.")] = False,
+    stat: Annotated[bool, typer.Option("--stat", help="Overtake requests that are not.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Segments images with a served model."""
@@ -54,12 +55,14 @@ def segment(
         for image, stem in targets.items():
             path = out / f"{stem}{_SUFFIX[mask_format]}"
             try:
-                found = client.inference.segment(image, model=model, mask_format=mask_format)
+                found = client.inference.segment(
+                    image, model=model, mask_format=mask_format, urgent=stat
+                )
                 path.write_bytes(found.mask)
                 if overlay:
                     drawn = found
                     if mask_format is not Format.PNG:
-                        drawn = client.inference.segment(image, model=model)
+                        drawn = client.inference.segment(image, model=model, urgent=stat)
                     draw_overlay(image, drawn.mask).save(out / f"{stem}.overlay.png")
             except InvalidArgumentError as exc:
                 # One bad file keeps nobody from the others.

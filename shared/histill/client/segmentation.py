@@ -61,6 +61,7 @@ class Segmenter:
         model: str,
         mask_format: str = "png",
         confidence_map: bool = False,
+        urgent: bool = False,
         on_progress: Callable[[float], None] | None = None,
     ) -> Segmentation:
         """Segments one image file: PNG, JPEG, TIFF or DICOM, of any size.
@@ -70,18 +71,28 @@ class Segmenter:
             model: ``name``, ``name@3`` or ``name@alias``.
             mask_format: ``png``, ``geojson``, ``rle``, ``dicom-seg`` or ``raw``.
             confidence_map: Also ask for the confidence map; not with large files.
+            urgent: Overtakes requests that are not (DICOM's priority STAT).
             on_progress: Called with the share that is done, of large files.
 
         Raises:
             InvalidArgumentError: The image or another field is wrong; names it.
             NotFoundError: There is no such model.
-            ResourceExhaustedError: The service is busy, or the image too large.
+            ResourceExhaustedError: The service is still busy after some tries, or the image is
+                too large.
         """
         data = image.read_bytes() if isinstance(image, Path) else image
+        priority = pb.PRIORITY_STAT if urgent else pb.PRIORITY_ROUTINE
         if len(data) > LARGE_BYTES:
-            return self._large(data, model, FORMATS[mask_format], on_progress)
+            header = pb.SegmentLargeHeader(
+                model=model, format=FORMATS[mask_format], size_bytes=len(data), priority=priority
+            )
+            return self._large(header, data, on_progress)
         request = pb.SegmentRequest(
-            model=model, encoded=data, format=FORMATS[mask_format], confidence_map=confidence_map
+            model=model,
+            encoded=data,
+            format=FORMATS[mask_format],
+            confidence_map=confidence_map,
+            priority=priority,
         )
         with translated():
             answer = self._stub.Segment(request, timeout=self._timeout_s)
@@ -94,15 +105,14 @@ class Segmenter:
 
     def _large(
         self,
+        header: pb.SegmentLargeHeader,
         data: bytes,
-        model: str,
-        mask_format: pb.MaskFormat.ValueType,
         on_progress: Callable[[float], None] | None,
     ) -> Segmentation:
         summary, mask = pb.SegmentSummary(), bytearray()
         with translated():
             for answer in self._stub.SegmentLarge(
-                large_parts(data, model, mask_format), timeout=10 * self._timeout_s
+                large_parts(header, data), timeout=10 * self._timeout_s
             ):
                 match answer.WhichOneof("part"):
                     case "progress" if on_progress:
@@ -114,11 +124,8 @@ class Segmenter:
         return Segmentation(bytes(mask), summary)
 
 
-def large_parts(
-    data: bytes, model: str, mask_format: pb.MaskFormat.ValueType
-) -> Iterator[pb.SegmentLargeRequest]:
+def large_parts(header: pb.SegmentLargeHeader, data: bytes) -> Iterator[pb.SegmentLargeRequest]:
     """The requests of SegmentLarge for one file: its header, then its bytes in chunks."""
-    header = pb.SegmentLargeHeader(model=model, format=mask_format, size_bytes=len(data))
     yield pb.SegmentLargeRequest(header=header)
     for start in range(0, len(data), CHUNK_BYTES):
         yield pb.SegmentLargeRequest(chunk=data[start : start + CHUNK_BYTES])

@@ -72,11 +72,13 @@ class ApiKey(_Part):
         sha256: SHA-256 of the key in lower-case hexadecimal.
         role: ``viewer`` reads and segments, ``operator`` also submits and uploads,
             ``admin`` also deletes.
+        project: Whose quotas count; several keys may share one. Empty: the holder alone.
     """
 
     id: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     role: Literal["viewer", "operator", "admin"]
+    project: str = ""
 
 
 class AuthSettings(_Part):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from histill.core.errors import PermissionDeniedError, UnauthenticatedError
@@ -14,11 +15,26 @@ if TYPE_CHECKING:
 
     from histill.core.settings import ApiKey, AuthSettings
 
-ANONYMOUS = "anonymous"
 _SCHEME = "bearer "
 
 
-def authorize(method: str, metadata: Mapping[str, str], settings: AuthSettings) -> str:
+@dataclass(frozen=True)
+class Caller:
+    """Who calls.
+
+    Attributes:
+        id: Of the key, for logs.
+        project: Whose quotas count.
+    """
+
+    id: str
+    project: str
+
+
+ANONYMOUS = Caller("anonymous", "anonymous")
+
+
+def authorize(method: str, metadata: Mapping[str, str], settings: AuthSettings) -> Caller:
     """Who calls ``method``, when they may.
 
     Args:
@@ -27,7 +43,7 @@ def authorize(method: str, metadata: Mapping[str, str], settings: AuthSettings) 
         settings: Keys and mode.
 
     Returns:
-        The key's id, or ``anonymous``.
+        The key's holder, or ``ANONYMOUS``.
 
     Raises:
         UnauthenticatedError: There is no key, or none that we know.
@@ -42,7 +58,7 @@ def authorize(method: str, metadata: Mapping[str, str], settings: AuthSettings) 
     key = _find(metadata.get("authorization", ""), settings.api_keys)
     if RANKS[key.role] < RANKS[ROLES[method]]:
         raise PermissionDeniedError(f"{method} needs the role {ROLES[method]}; yours is {key.role}")
-    return key.id
+    return Caller(key.id, key.project or key.id)
 
 
 def _find(header: str, keys: tuple[ApiKey, ...]) -> ApiKey:

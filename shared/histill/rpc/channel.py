@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 from dataclasses import dataclass
 
 MAX_MESSAGE_BYTES = 64 << 20
-# Only UNAVAILABLE: the call did not reach a handler, or the handler changed nothing.
+# Only where the call did not reach a handler, or the handler changed nothing. A service
+# that is full says in grpc-retry-pushback-ms when to come back, or that it makes no sense.
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -23,7 +24,7 @@ _SERVICE_CONFIG = {
                 "initialBackoff": "0.2s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
             },
         }
     ]
@@ -32,6 +33,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A message that is not kept cannot be sent again; by default only 256 KiB are.
+    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 ]

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ from grpc_status import rpc_status
 
 from histill.core.errors import DeadlineExceededError, HistillError
 from histill.rpc import measures
-from histill.rpc.auth import ANONYMOUS, authorize
+from histill.rpc.auth import ANONYMOUS, Caller, authorize
 from histill.rpc.roles import OPEN_PREFIXES
-from histill.rpc.statuses import to_status
+from histill.rpc.statuses import pushback, to_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 REQUEST_ID = "x-request-id"
 log = structlog.get_logger()
+_CALLER: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS)
+
+
+def current_caller() -> Caller:
+    """Who made the call that is being answered."""
+    return _CALLER.get()
 
 
 @dataclass
@@ -37,7 +44,7 @@ class Rpc:
     method: str
     kind: str
     request_id: str
-    caller: str = ANONYMOUS
+    caller: Caller = ANONYMOUS
     code: grpc.StatusCode = grpc.StatusCode.OK
 
     @property
@@ -73,6 +80,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         with structlog.contextvars.bound_contextvars(request_id=rpc.request_id):
             async with _measured(rpc), _answered(rpc, context):
                 rpc.caller = authorize(method, metadata, self._auth)
+                _CALLER.set(rpc.caller)
                 remaining = context.time_remaining()
                 if remaining is not None and remaining <= 0:
                     raise DeadlineExceededError("the deadline had passed before work began")
@@ -95,7 +103,7 @@ async def _measured(rpc: Rpc) -> AsyncIterator[None]:
                 "rpc",
                 method=rpc.method,
                 code=rpc.code.name,
-                caller=rpc.caller,
+                caller=rpc.caller.id,
                 seconds=round(seconds, 4),
             )
 
@@ -112,7 +120,8 @@ async def _answered(rpc: Rpc, context: Context) -> AsyncIterator[None]:
         rpc.code = status.code
         if rpc.code is grpc.StatusCode.INTERNAL:
             log.exception("rpc_failed", method=rpc.method)
-        await context.abort(status.code, status.details, (*trailing, *status.trailing_metadata))
+        details = (*trailing, *pushback(exc), *status.trailing_metadata)
+        await context.abort(status.code, status.details, details)
     except grpc.aio.AbortError:
         rpc.code = _own_code(context)
         raise

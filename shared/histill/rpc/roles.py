@@ -42,6 +42,13 @@ ROLES: dict[str, Role] = {
     _OPEN_INFERENCE + "ModelReady": "viewer",
     _OPEN_INFERENCE + "ModelMetadata": "viewer",
     _OPEN_INFERENCE + "ModelInfer": "viewer",
+    _OPEN_INFERENCE + "ModelStreamInfer": "viewer",
+    _OPEN_INFERENCE + "ModelConfig": "viewer",
+    _OPEN_INFERENCE + "ModelStatistics": "viewer",
+    _OPEN_INFERENCE + "RepositoryIndex": "viewer",
+    # Clients without this right load models too, by asking; not what an alias points at now.
+    _OPEN_INFERENCE + "RepositoryModelLoad": "operator",
+    _OPEN_INFERENCE + "RepositoryModelUnload": "operator",
 }
 
 # Probes and reflection carry no credentials and tell nothing that is not public.

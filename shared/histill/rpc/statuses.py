@@ -82,6 +82,17 @@ def to_status(exc: HistillError) -> status_pb2.Status:
     return status
 
 
+def pushback(exc: HistillError) -> tuple[tuple[str, str], ...]:
+    """Trailers that tell a retrying client when to try again, or not to.
+
+    Source: gRPC's retry design, https://github.com/grpc/proposal/blob/master/A6-client-retries.md.
+    """
+    if not isinstance(exc, errors.ResourceExhaustedError):
+        return ()
+    wait = -1 if exc.retry_after_s is None else round(1000 * exc.retry_after_s)
+    return (("grpc-retry-pushback-ms", str(wait)),)
+
+
 def _bad_request(violations: Sequence[FieldViolation]) -> error_details_pb2.BadRequest:
     """The violations that fit a trailer, and how many more there are."""
     bad = error_details_pb2.BadRequest()

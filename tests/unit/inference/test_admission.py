@@ -10,18 +10,19 @@ import pytest
 
 from histill.core.errors import DeadlineExceededError, ResourceExhaustedError
 from histill.inference.admission import Admission
+from histill.inference.call import Call
 
 
 async def test_a_full_house_refuses_at_once() -> None:
     """Beyond workers and queue the error says when to come back; a place left is free."""
     admission = Admission(workers=1, max_queue=1)
-    async with admission.admitted():
-        async with admission.admitted():
+    async with admission.admitted(Call()):
+        async with admission.admitted(Call()):
             with pytest.raises(ResourceExhaustedError) as caught:
-                await admission.admitted().__aenter__()
+                await admission.admitted(Call()).__aenter__()
             assert caught.value.retry_after_s is not None
             assert caught.value.retry_after_s >= 0.1
-        async with admission.admitted():
+        async with admission.admitted(Call()):
             pass
 
 
@@ -40,7 +41,7 @@ async def test_no_more_computations_than_workers() -> None:
         with lock:
             running -= 1
 
-    done = await asyncio.gather(*(admission.compute(work, deadline=None) for _ in range(6)))
+    done = await asyncio.gather(*(admission.compute(work, Call()) for _ in range(6)))
     assert most == 2
     assert max(waited for _, waited in done) > 0.02
 
@@ -50,11 +51,15 @@ async def test_an_expired_deadline_is_never_computed() -> None:
     admission = Admission(workers=1, max_queue=10)
     computed: list[str] = []
     with pytest.raises(DeadlineExceededError):
-        await admission.compute(lambda: computed.append("past"), deadline=time.monotonic() - 1)
-    busy = asyncio.create_task(admission.compute(lambda: time.sleep(0.2), deadline=None))
+        await admission.compute(
+            lambda: computed.append("past"), Call(deadline=time.monotonic() - 1)
+        )
+    busy = asyncio.create_task(admission.compute(lambda: time.sleep(0.2), Call()))
     await asyncio.sleep(0.05)
     with pytest.raises(DeadlineExceededError):
-        await admission.compute(lambda: computed.append("late"), deadline=time.monotonic() + 0.05)
+        await admission.compute(
+            lambda: computed.append("late"), Call(deadline=time.monotonic() + 0.05)
+        )
     await busy
     assert computed == []
 
@@ -68,19 +73,17 @@ async def test_a_cancelled_caller_gives_its_place_up() -> None:
         time.sleep(0.2)
         ended.set()
 
-    running = asyncio.create_task(admission.compute(slow, deadline=None))
+    running = asyncio.create_task(admission.compute(slow, Call()))
     await asyncio.sleep(0.02)
     computed: list[str] = []
-    waiting = asyncio.create_task(
-        admission.compute(lambda: computed.append("cancelled"), deadline=None)
-    )
+    waiting = asyncio.create_task(admission.compute(lambda: computed.append("cancelled"), Call()))
     await asyncio.sleep(0.02)
     waiting.cancel()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not ended.is_set()
-    await admission.compute(lambda: computed.append(str(ended.is_set())), deadline=None)
+    await admission.compute(lambda: computed.append(str(ended.is_set())), Call())
     assert computed == ["True"]
 
 
@@ -92,15 +95,82 @@ async def test_what_the_work_raises_reaches_the_caller() -> None:
         raise ResourceExhaustedError("no memory")
 
     with pytest.raises(ResourceExhaustedError, match="no memory"):
-        await admission.compute(fails, deadline=None)
-    assert (await admission.compute(lambda: 7, deadline=None))[0] == 7
+        await admission.compute(fails, Call())
+    assert (await admission.compute(lambda: 7, Call()))[0] == 7
 
 
 async def test_large_images_wait_for_each_other() -> None:
     """As many large images as workers are in memory; a deadline ends the wait."""
     admission = Admission(workers=1, max_queue=10)
-    async with admission.large(deadline=None):
+    async with admission.large(Call()):
         with pytest.raises(DeadlineExceededError):
-            await admission.large(deadline=time.monotonic() + 0.05).__aenter__()
-    async with admission.large(deadline=time.monotonic() + 1):
+            await admission.large(Call(deadline=time.monotonic() + 0.05)).__aenter__()
+    async with admission.large(Call(deadline=time.monotonic() + 1)):
+        pass
+
+
+async def test_urgent_work_overtakes() -> None:
+    """STAT comes before what has waited longer; routine work keeps its order."""
+    admission = Admission(workers=1, max_queue=10)
+    order: list[str] = []
+
+    async def ask(name: str) -> None:
+        await admission.compute(lambda: order.append(name), Call(urgent="stat" in name))
+
+    busy = asyncio.create_task(admission.compute(lambda: time.sleep(0.1), Call()))
+    await asyncio.sleep(0.02)
+    names = ("first", "second", "stat 1", "third", "stat 2")
+    waiting = [asyncio.create_task(ask(name)) for name in names]
+    await asyncio.gather(busy, *waiting)
+    assert order == ["stat 1", "stat 2", "first", "second", "third"]
+
+
+async def test_urgent_requests_have_places_of_their_own() -> None:
+    """A house full of routine work lets STAT in, within the same bound."""
+    admission = Admission(workers=1, max_queue=0)
+    async with admission.admitted(Call()):
+        with pytest.raises(ResourceExhaustedError):
+            await admission.admitted(Call()).__aenter__()
+        async with admission.admitted(Call(urgent=True)):
+            with pytest.raises(ResourceExhaustedError):
+                await admission.admitted(Call(urgent=True)).__aenter__()
+
+
+async def test_a_project_has_a_quota() -> None:
+    """One project's requests beyond its quota are refused by name; others are let in."""
+    admission = Admission(workers=2, max_queue=10, max_per_project=1)
+    ours, theirs = Call(project="ours"), Call(project="theirs")
+    async with admission.admitted(ours):
+        with pytest.raises(ResourceExhaustedError, match="project ours") as caught:
+            await admission.admitted(ours).__aenter__()
+        assert caught.value.retry_after_s
+        async with admission.admitted(theirs):
+            pass
+    async with admission.admitted(ours):
+        pass
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_before_any_work() -> None:
+    """Where others' work lasts longer than the deadline, the request is not let in at all."""
+    admission = Admission(workers=1, max_queue=20)
+    for _ in range(20):  # until it knows that a computation takes 20 ms
+        await admission.compute(lambda: time.sleep(0.02), Call())
+    running = [
+        asyncio.create_task(admission.compute(lambda: time.sleep(0.02), Call())) for _ in range(10)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineExceededError, match="nothing was done"):
+        await admission.admitted(Call(deadline=time.monotonic() + 0.05)).__aenter__()
+    async with admission.admitted(Call(deadline=time.monotonic() + 60)):
+        pass
+    async with admission.admitted(Call(deadline=time.monotonic() + 0.05, urgent=True)):
+        pass  # nobody is before it but the one who computes
+    await asyncio.gather(*running)
+
+
+async def test_an_idle_house_never_refuses_a_deadline() -> None:
+    """However slow the work was before: what is asked next may be quick."""
+    admission = Admission(workers=1, max_queue=1)
+    await admission.compute(lambda: time.sleep(0.3), Call())
+    async with admission.admitted(Call(deadline=time.monotonic() + 0.01)):
         pass

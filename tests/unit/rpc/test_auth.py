@@ -12,7 +12,7 @@ from histill.api.registry.v1 import registry_service_pb2
 from histill.api.segmentation.v1 import segmentation_service_pb2
 from histill.core.errors import PermissionDeniedError, UnauthenticatedError
 from histill.core.settings import ApiKey, AuthSettings
-from histill.rpc.auth import authorize
+from histill.rpc.auth import ANONYMOUS, authorize
 from histill.rpc.roles import ROLES
 
 FILES: list[Any] = [
@@ -46,7 +46,7 @@ def test_every_method_of_every_service_has_a_role() -> None:
 
 def test_a_known_key_is_named() -> None:
     """The log gets the holder, not the key."""
-    assert authorize(GET, {"authorization": "Bearer key-of-vera"}, SETTINGS) == "vera"
+    assert authorize(GET, {"authorization": "Bearer key-of-vera"}, SETTINGS).id == "vera"
 
 
 @pytest.mark.parametrize("header", ["", "Bearer ", "Bearer nobody", "Basic a2V5", "key-of-vera"])
@@ -60,7 +60,7 @@ def test_a_viewer_may_not_delete() -> None:
     """The error names the role that is needed."""
     with pytest.raises(PermissionDeniedError, match="needs the role admin"):
         authorize(DELETE, {"authorization": "Bearer key-of-vera"}, SETTINGS)
-    assert authorize(DELETE, {"authorization": "Bearer key-of-ada"}, SETTINGS) == "ada"
+    assert authorize(DELETE, {"authorization": "Bearer key-of-ada"}, SETTINGS).id == "ada"
 
 
 def test_a_method_that_is_not_listed_is_refused_to_everyone() -> None:
@@ -73,4 +73,4 @@ def test_a_method_that_is_not_listed_is_refused_to_everyone() -> None:
 
 def test_probes_need_no_key() -> None:
     """Health checks carry no credentials."""
-    assert authorize("/grpc.health.v1.Health/Check", {}, SETTINGS) == "anonymous"
+    assert authorize("/grpc.health.v1.Health/Check", {}, SETTINGS) == ANONYMOUS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SERVICE = "histill.api.distillation.v1.DistillationService"
+ASKED: list[str] = []  # names, as often as they were asked
 
 
 class Scripted(rpc.DistillationServiceServicer):
@@ -34,13 +36,16 @@ class Scripted(rpc.DistillationServiceServicer):
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:  # noqa: N802
         del context
+        ASKED.append(request.name)
         match request.name:
             case "missing":
                 raise NotFoundError("jobs/x does not exist")
             case "wrong":
                 raise InvalidArgumentError.of("name", "is wrong")
             case "busy":
-                raise ResourceExhaustedError("busy", retry_after_s=2)
+                raise ResourceExhaustedError("busy", retry_after_s=0.25)
+            case "full":
+                raise ResourceExhaustedError("too large")
             case "bug":
                 raise ValueError("/secret/path")
         return pb.GetJobResponse()
@@ -145,19 +150,23 @@ async def test_the_sdk_raises_our_errors_again(target: str) -> None:
         found = []
         with sync_channel(target, api_key="any") as opened:
             jobs = Jobs(opened, timeout_s=5)
-            for name in ("missing", "wrong", "busy"):
+            for name in ("missing", "wrong", "busy", "full"):
                 try:
                     jobs.get(name)
                 except HistillError as exc:
                     found.append(exc)
         return found
 
-    missing, wrong, busy = await asyncio.to_thread(calls)
+    ASKED.clear()
+    missing, wrong, busy, full = await asyncio.to_thread(calls)
     assert isinstance(missing, NotFoundError)
     assert isinstance(wrong, InvalidArgumentError)
     assert wrong.violations[0].field == "name"
     assert isinstance(busy, ResourceExhaustedError)
-    assert busy.retry_after_s == 2
+    assert busy.retry_after_s == 0.25
+    assert isinstance(full, ResourceExhaustedError)
+    # Only a service that says when to come back is asked again.
+    assert Counter(ASKED) == {"missing": 1, "wrong": 1, "busy": 4, "full": 1}
 
 
 async def test_an_asyncio_clients_errors_are_ours_too(target: str) -> None:

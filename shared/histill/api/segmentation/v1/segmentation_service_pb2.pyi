@@ -59,6 +59,30 @@ MASK_FORMAT_RAW: MaskFormat.ValueType  # 5
 """Bytes of the mask, row by row, one class index a pixel."""
 Global___MaskFormat: _TypeAlias = MaskFormat  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Means PRIORITY_ROUTINE."""
+    PRIORITY_ROUTINE: _Priority.ValueType  # 1
+    """In the order of arrival."""
+    PRIORITY_STAT: _Priority.ValueType  # 2
+    """Somebody's life hangs on it: overtakes everything that is not STAT."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who is first. DICOM knows requests of the same names (PS3.3, attribute 0040,1003)."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Means PRIORITY_ROUTINE."""
+PRIORITY_ROUTINE: Priority.ValueType  # 1
+"""In the order of arrival."""
+PRIORITY_STAT: Priority.ValueType  # 2
+"""Somebody's life hangs on it: overtakes everything that is not STAT."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 @_typing.final
 class RawImage(_message.Message):
     """Pixels without a file format."""
@@ -110,6 +134,7 @@ class SegmentRequest(_message.Message):
     RAW_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     CONFIDENCE_MAP_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model reference: "name" (latest), "name@3" or "name@alias"."""
     encoded: _builtins.bytes
@@ -118,6 +143,8 @@ class SegmentRequest(_message.Message):
     """How to write the mask."""
     confidence_map: _builtins.bool
     """Also return the confidence map as an 8-bit grey PNG."""
+    priority: Global___Priority.ValueType
+    """Whether it overtakes others."""
     @_builtins.property
     def raw(self) -> Global___RawImage:
         """Raw 8-bit pixels."""
@@ -130,10 +157,11 @@ class SegmentRequest(_message.Message):
         raw: Global___RawImage | None = ...,
         format: Global___MaskFormat.ValueType = ...,
         confidence_map: _builtins.bool = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encoded", b"encoded", "image", b"image", "raw", b"raw"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence_map", b"confidence_map", "encoded", b"encoded", "format", b"format", "image", b"image", "model", b"model", "raw", b"raw"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence_map", b"confidence_map", "encoded", b"encoded", "format", b"format", "image", b"image", "model", b"model", "priority", b"priority", "raw", b"raw"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_image: _TypeAlias = _typing.Literal["encoded", "raw"]  # noqa: Y015
     _WhichOneofArgType_image: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
@@ -308,6 +336,7 @@ class SegmentLargeHeader(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model reference, as in SegmentRequest."""
     format: Global___MaskFormat.ValueType
@@ -316,16 +345,19 @@ class SegmentLargeHeader(_message.Message):
     """Size of the file in bytes.
     Range: [1, 4294967296].
     """
+    priority: Global___Priority.ValueType
+    """Whether it overtakes others."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         format: Global___MaskFormat.ValueType = ...,
         size_bytes: _builtins.int = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "model", b"model", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "model", b"model", "priority", b"priority", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
