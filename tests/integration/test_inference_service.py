@@ -304,7 +304,9 @@ def test_overload_is_refused_at_once(
     s3: S3, shelf: tuple[str, S3ObjectStore], tmp_path: Path
 ) -> None:
     """Beyond the queue RESOURCE_EXHAUSTED comes early, with RetryInfo; the others succeed."""
-    with inference(s3, tmp_path, bucket=shelf[0], preload='["nuclei"]', workers="1", max_queue="1") as service:
+    with inference(
+        s3, tmp_path, bucket=shelf[0], preload='["nuclei"]', workers="1", max_queue="1"
+    ) as service:
         wait_until_serving(service)
         with grpc.insecure_channel(service.target) as channel:
             stub = rpc.SegmentationServiceStub(channel)
