@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from histill.adapters.s3 import S3ObjectStore
@@ -11,12 +12,13 @@ from histill.api.inference.v2 import grpc_service_pb2, grpc_service_pb2_grpc
 from histill.api.segmentation.v1 import segmentation_service_pb2, segmentation_service_pb2_grpc
 from histill.core.errors import UnavailableError
 from histill.inference.admission import Admission
+from histill.inference.choosing import Means, load
 from histill.inference.computer import Computer
 from histill.inference.cpus import cores
 from histill.inference.directory import Directory
 from histill.inference.listing import Listing
 from histill.inference.models import ModelPool
-from histill.inference.onnx_runtime import OnnxRuntime, uses_cuda
+from histill.inference.onnx_runtime import uses_cuda
 from histill.inference.open_inference import OpenInferenceServicer
 from histill.inference.segmenter import Segmenter
 from histill.inference.servicer import SegmentationServicer
@@ -99,15 +101,11 @@ async def run(settings: InferenceSettings) -> None:
 
 
 def _loader(part: InferencePart, workers: int) -> Callable[[ModelManifest, bytes], Runtime]:
-    threads = part.threads or max(1, cores() // workers)
-
-    def load(manifest: ModelManifest, data: bytes) -> OnnxRuntime:
-        return OnnxRuntime.load(
-            data,
-            reference=manifest.reference,
-            channels=manifest.channels,
-            threads=threads,
-            device=part.device,
-        )
-
-    return load
+    means = Means(
+        workers=workers,
+        threads=part.threads or max(1, cores() // workers),
+        device=part.device,
+        runtime=part.runtime,
+        precision=part.precision,
+    )
+    return partial(load, means=means)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from histill.inference.statistics import Counts, Duration
 
 _PLATFORM = "onnxruntime_onnx"
-_BACKEND = "onnxruntime"
 
 
 def metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMetadataResponse:
@@ -39,7 +38,7 @@ def config(model: LoadedModel, *, workers: int) -> pb.ModelConfig:
     made = pb.ModelConfig(
         name=manifest.name,
         platform=_PLATFORM,
-        backend=_BACKEND,
+        backend=model.runtime.name,
         max_batch_size=tensors.MAX_BATCH,
         default_model_filename=ONNX,
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
@@ -60,6 +59,7 @@ def config(model: LoadedModel, *, workers: int) -> pb.ModelConfig:
         kind=group.KIND_CPU if model.runtime.device == "cpu" else group.KIND_GPU,
     )
     made.parameters["classes"].string_value = json.dumps(manifest.classes)
+    made.parameters["precision"].string_value = model.runtime.precision
     made.parameters["version"].string_value = str(manifest.version)
     return made
 

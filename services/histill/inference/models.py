@@ -19,7 +19,7 @@ from histill.core.errors import (
     ResourceExhaustedError,
 )
 from histill.core.manifests import ONNX
-from histill.inference import measures
+from histill.inference import measures, memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ log = structlog.get_logger()
 # A file that was refused is not fetched again before this.
 _REFUSED_S = 30.0
 _WARM_UP_SIDE = 64
+_LAST_USE_S = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,7 @@ class ModelPool:
         for reference in found:
             del self._models[reference]
             log.info("model_let_go", model=reference)
+        self._give_back()
         measures.MODELS_LOADED.set(len(self._models))
         return bool(found)
 
@@ -138,6 +140,8 @@ class ModelPool:
             "model_loaded",
             model=manifest.reference,
             device=model.runtime.device,
+            runtime=model.runtime.name,
+            precision=model.runtime.precision,
             size_bytes=size,
             seconds=round(time.monotonic() - started, 3),
         )
@@ -158,11 +162,17 @@ class ModelPool:
                 return
             used -= self._models.pop(reference).size_bytes
             log.info("model_let_go", model=reference)
+            self._give_back()
         if used + size > self._budget:
             raise ResourceExhaustedError(
                 "the models that must stay loaded leave no room; raise "
                 "HISTILL_INFERENCE__CACHE_BYTES or name fewer in HISTILL_INFERENCE__PRELOAD"
             )
+
+    def _give_back(self) -> None:
+        """Once those who still use what was let go are likely to be done."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(_LAST_USE_S, lambda: loop.run_in_executor(None, memory.give_back))
 
 
 def _size(manifest: ModelManifest) -> int:

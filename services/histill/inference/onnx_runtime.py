@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from histill.inference.runtime import Precision
+
     Pixels = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
 
@@ -43,6 +45,8 @@ class OnnxRuntime:
     session: Any
     stride: int
     device: str
+    name: str = "onnxruntime"
+    precision: Precision = "f32"
 
     @classmethod
     def load(

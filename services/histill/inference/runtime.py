@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
+
+Precision = Literal["f32", "bf16"]
 
 
 class Runtime(Protocol):
@@ -25,6 +27,14 @@ class Runtime(Protocol):
     @property
     def device(self) -> str:
         """Where it runs: ``cpu`` or ``cuda``."""
+
+    @property
+    def name(self) -> str:
+        """What computes: ``onnxruntime`` or ``openvino``."""
+
+    @property
+    def precision(self) -> Precision:
+        """Of the computation; what goes in and comes out is the same for all."""
 
     def classes(self, images: Pixels) -> tuple[Pixels, Floats]:
         """The winning class of each pixel and its probability.

@@ -79,6 +79,11 @@ class DifferentialPrivacy(_Manifest):
     delta: float = Field(default=0.0, ge=0, lt=1)
 
 
+# Among the metrics of a student: Dice that it loses by computing in bfloat16. Of one made
+# without data it is what its own mask changes on generated samples.
+BFLOAT16_LOSS = "dice_lost_in_bfloat16"
+
+
 class ModelManifest(_Manifest):
     """A version of a model.
 

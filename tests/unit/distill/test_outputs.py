@@ -46,6 +46,7 @@ def run(
     )
     predictor = Predictor(net, network.stride, torch.device("cpu"))
     outcome = Outcome(
+        lost_in_bfloat16=0.001,
         net=net,
         history=History([1], {"loss": [0.5]}, [[]], [(1, 0.5)]),
         evaluation=evaluate(predictor, examples, classes=2, objects=True),

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.torch import save_file
 
-from histill.core.manifests import CARD, ONNX, STATISTICS, WEIGHTS, ModelRole
+from histill.core.manifests import (
+    BFLOAT16_LOSS,
+    CARD,
+    ONNX,
+    STATISTICS,
+    WEIGHTS,
+    ModelRole,
+)
 from histill.core.specs import MultiTeacherSpec
 from histill.distill.card import model_card
 from histill.distill.data import whole_strides
@@ -43,6 +50,7 @@ class Outcome:
         net: Trained.
         history: Its curves.
         evaluation: Its scores and masks on the validation images.
+        lost_in_bfloat16: Dice that it loses by computing in bfloat16.
         seconds: From the first teacher's prediction to the last score.
         restarts: After dead starts.
         place: The device and the number of processes, in words.
@@ -52,6 +60,7 @@ class Outcome:
     net: Normalized
     history: History
     evaluation: Evaluation
+    lost_in_bfloat16: float
     seconds: float
     restarts: int
     place: str
@@ -63,6 +72,7 @@ def describe(order: RunOrder, dataset: Dataset, outcome: Outcome) -> RunResult:
     measured = _measured(outcome.evaluation, order.dataset.classes[1:]) | {
         "loss": outcome.history.terms["loss"][-1],
         "training_seconds": outcome.seconds,
+        BFLOAT16_LOSS: outcome.lost_in_bfloat16,
     }
     distilled = isinstance(order.spec, MultiTeacherSpec)
     return RunResult(

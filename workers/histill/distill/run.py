@@ -22,6 +22,7 @@ from histill.distill.nets import build_network
 from histill.distill.objective import Objective
 from histill.distill.outputs import Outcome, describe, write_files
 from histill.distill.panel import load_panel
+from histill.distill.precision import InBfloat16
 from histill.distill.predict import Normalized, Predictor
 from histill.distill.reasons import DEAD_START, dataset_invalid
 from histill.distill.teacher_cache import TeacherCache
@@ -79,6 +80,7 @@ class Run:
             return None
         self.reporter.report("validating", steps, steps, force=True)
         evaluation = self.evaluate(net, thorough=True)
+        halved = self.evaluate(InBfloat16(net)).scores.dice
         kept = history.best_step or history.steps[-1]
         history.validation.append((kept, evaluation.scores.dice))
         history.validation = sorted(dict(history.validation).items())
@@ -86,6 +88,7 @@ class Run:
             net=net,
             history=history,
             evaluation=evaluation,
+            lost_in_bfloat16=evaluation.scores.dice - halved,
             seconds=time.monotonic() - started,
             restarts=starts - 1,
             place=f"{self.place.device}, {self.place.world} process(es)",

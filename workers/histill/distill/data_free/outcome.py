@@ -7,17 +7,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 
-from histill.core.manifests import CARD, GENERATORS, ONNX, SAMPLES, WEIGHTS, ModelRole
+from histill.core.manifests import (
+    BFLOAT16_LOSS,
+    CARD,
+    GENERATORS,
+    ONNX,
+    SAMPLES,
+    WEIGHTS,
+    ModelRole,
+)
 from histill.core.samples import sample_side
 from histill.distill.data_free import privacy
 from histill.distill.data_free.card import model_card
+from histill.distill.data_free.held import agreement
 from histill.distill.data_free.report import render_report
 from histill.distill.export import export_onnx
 from histill.distill.latency import latency_ms
 from histill.distill.nets import count_parameters
 from histill.distill.outputs import REPORT
+from histill.distill.precision import InBfloat16
 from histill.distill.workdir import RunResult
 
 if TYPE_CHECKING:
@@ -33,6 +44,7 @@ if TYPE_CHECKING:
 
 _STORED, _STORED_BYTES = 64, 8 << 20  # samples of each generator
 _SHOWN = 8  # at least
+_AT_ONCE = 16  # samples of a forward pass
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,8 @@ def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) ->
         # Samples are of a size that the student takes as it is, and a classifier no other.
         "latency_ms": latency_ms(folder / ONNX, shown, stride=1),
     }
+    if first.task == "segmentation":
+        measured[BFLOAT16_LOSS] = _lost_in_bfloat16(student, samples)
     result = RunResult(
         role=ModelRole.STUDENT,
         channels=first.channels,
@@ -113,6 +127,14 @@ def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) ->
     (folder / CARD).write_text(model_card(order, result, outcome), encoding="utf-8")
     (folder / REPORT).write_text(render_report(order, result, outcome), encoding="utf-8")
     return result
+
+
+@torch.no_grad()
+def _lost_in_bfloat16(student: nn.Module, samples: Mapping[str, npt.NDArray[np.uint8]]) -> float:
+    """How far its own answers change by it, on samples of all generators."""
+    images = torch.from_numpy(np.concatenate(list(samples.values()))).permute(0, 3, 1, 2)
+    said = torch.cat([student(part.float()) for part in images.split(_AT_ONCE)])
+    return 1 - agreement(InBfloat16(student), images, said, torch.device("cpu"))
 
 
 def _samples(engine: Engine) -> dict[str, npt.NDArray[np.uint8]]:

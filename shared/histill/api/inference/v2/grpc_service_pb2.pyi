@@ -1112,7 +1112,7 @@ class ModelConfig(_message.Message):
     default_model_filename: _builtins.str
     """File of the model in its version's folder."""
     backend: _builtins.str
-    """What runs it."""
+    """What runs it: "onnxruntime" or "openvino"."""
     @_builtins.property
     def input(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInput]:
         """Tensors that it takes."""
@@ -1127,7 +1127,9 @@ class ModelConfig(_message.Message):
 
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___ModelParameter]:
-        """"classes": names by value of the mask, a JSON list; "version": that these are of."""
+        """"classes": names by value of the mask, a JSON list; "version": that these are of;
+        "precision": "f32" or "bf16".
+        """
 
     @_builtins.property
     def model_transaction_policy(self) -> Global___ModelTransactionPolicy:

@@ -1,0 +1,110 @@
+"""Students in OpenVINO, on the CPU, in 32-bit floats or in bfloat16."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import openvino
+
+from histill.core.errors import CorruptArtifactError, RuntimeFailedError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from histill.inference.runtime import Precision
+
+    Pixels = npt.NDArray[np.uint8]
+    Floats = npt.NDArray[np.float32]
+
+_INPUT = "image"
+
+
+@dataclass(frozen=True, eq=False)
+class OpenVinoRuntime:
+    """A compiled model; implements ``Runtime``.
+
+    Attributes:
+        compiled: With as many streams as there are workers.
+        stride: Sides of images must be multiples of it.
+        precision: Of the computation.
+    """
+
+    compiled: Any
+    stride: int
+    precision: Precision
+    device: str = "cpu"
+    name: str = "openvino"
+    # A request holds one computation's tensors, so each thread has its own.
+    _requests: threading.local = field(default_factory=threading.local)
+
+    @classmethod
+    def load(
+        cls,
+        data: bytes,
+        *,
+        reference: str,
+        stride: int,
+        threads: int,
+        workers: int,
+        precision: Precision,
+    ) -> OpenVinoRuntime:
+        """A compiled model from the bytes of a ``model.onnx`` that was checked before.
+
+        Args:
+            data: The file.
+            reference: For errors.
+            stride: That the file says.
+            threads: Of one computation.
+            workers: Computations at a time.
+            precision: Of the computation.
+
+        Raises:
+            CorruptArtifactError: OpenVINO does not take it; says why.
+        """
+        settings = {
+            "NUM_STREAMS": workers,
+            "INFERENCE_NUM_THREADS": threads * workers,
+            "INFERENCE_PRECISION_HINT": precision,
+            # Pinned threads would sit on one core beside other processes that do the same.
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            compiled = _core().compile_model(_core().read_model(data), "CPU", settings)
+        except RuntimeError as exc:
+            raise CorruptArtifactError(f"{reference}/model.onnx: OpenVINO failed: {exc}") from exc
+        return cls(compiled, stride, precision)
+
+    def classes(self, images: Pixels) -> tuple[Pixels, Floats]:
+        """As the port says."""
+        found = self._run(images)
+        return found["mask"].copy(), found["confidence"].copy()
+
+    def probabilities(self, images: Pixels) -> Floats:
+        """As the port says."""
+        found: Floats = self._run(images)["probabilities"].copy()
+        return found
+
+    def _run(self, images: Pixels) -> Any:
+        """The outputs, valid until this thread's next run."""
+        if not hasattr(self._requests, "mine"):
+            self._requests.mine = self.compiled.create_infer_request()
+        try:
+            return self._requests.mine.infer(
+                {_INPUT: images}, share_inputs=True, share_outputs=True
+            )
+        except RuntimeError as exc:
+            raise RuntimeFailedError(f"OpenVINO failed: {exc}") from exc
+
+
+@cache
+def _core() -> Any:
+    return openvino.Core()
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16 faster than it would emulate it."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

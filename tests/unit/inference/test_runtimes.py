@@ -1,0 +1,171 @@
+"""Every runtime behind the port gives the same answers, and the fastest is chosen."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from histill.core.errors import CorruptArtifactError, RuntimeFailedError
+from histill.core.manifests import BFLOAT16_LOSS
+from histill.inference import choosing
+from histill.inference.choosing import Means
+from histill.inference.onnx_runtime import OnnxRuntime
+from histill.inference.openvino_runtime import OpenVinoRuntime
+from students import manifest, student
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from histill.inference.runtime import Precision, Runtime
+
+MEANS = Means(workers=2, threads=1, device="cpu", runtime="auto", precision="auto")
+
+
+def onnx_runtime(data: bytes) -> Runtime:
+    return OnnxRuntime.load(data, reference="nuclei@1", channels=3, threads=1, device="cpu")
+
+
+def openvino(data: bytes, precision: Precision = "f32") -> Runtime:
+    return OpenVinoRuntime.load(
+        data, reference="nuclei@1", stride=8, threads=1, workers=2, precision=precision
+    )
+
+
+@pytest.fixture(params=[onnx_runtime, openvino])
+def load(request: pytest.FixtureRequest) -> Callable[[bytes], Runtime]:
+    """Each of the runtimes."""
+    found: Callable[[bytes], Runtime] = request.param
+    return found
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_classes_and_probabilities_belong_together(load: Callable[[bytes], Runtime]) -> None:
+    """Types, shapes and values are the port's."""
+    runtime = load(student())
+    images = noise(2, 16, 24, 3)
+    mask, confidence = runtime.classes(images)
+    probabilities = runtime.probabilities(images)
+    assert mask.dtype == np.uint8
+    assert confidence.dtype == probabilities.dtype == np.float32
+    assert (mask.shape, probabilities.shape) == ((2, 16, 24), (2, 2, 16, 24))
+    np.testing.assert_array_equal(mask, probabilities.argmax(axis=1))
+    np.testing.assert_allclose(confidence, probabilities.max(axis=1), rtol=1e-5)
+    assert (runtime.stride, runtime.device, runtime.precision) == (8, "cpu", "f32")
+
+
+def test_an_answer_outlives_the_next_run(load: Callable[[bytes], Runtime]) -> None:
+    """What was returned does not change when the same thread asks again."""
+    runtime = load(student())
+    dark, light = np.zeros((1, 16, 16, 3), np.uint8), np.full((1, 16, 16, 3), 255, np.uint8)
+    mask, confidence = runtime.classes(dark)
+    kept = mask.copy(), confidence.copy()
+    probabilities = runtime.probabilities(dark)
+    before = probabilities.copy()
+    runtime.classes(light)
+    np.testing.assert_array_equal(mask, kept[0])
+    np.testing.assert_array_equal(confidence, kept[1])
+    np.testing.assert_array_equal(probabilities, before)
+
+
+def test_threads_do_not_mix_answers(load: Callable[[bytes], Runtime]) -> None:
+    """Images of many sizes from several threads get the masks they get alone."""
+    runtime = load(student())
+    batches = [noise(1, 8 * (1 + i % 4), 8 * (1 + i % 3), 3) for i in range(40)]
+    alone = [runtime.classes(batch)[0] for batch in batches]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda batch: runtime.classes(batch)[0], batches))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_sides_that_do_not_fit_are_an_error_of_ours(load: Callable[[bytes], Runtime]) -> None:
+    """A caller that forgets to pad hears it from us, and the runtime goes on."""
+    runtime = load(student())
+    with pytest.raises(RuntimeFailedError):
+        runtime.classes(noise(1, 9, 9, 3))
+    assert runtime.classes(noise(1, 8, 8, 3))[0].shape == (1, 8, 8)
+
+
+def test_openvino_refuses_what_is_no_model() -> None:
+    """Its own words are part of our error."""
+    with pytest.raises(CorruptArtifactError, match="OpenVINO failed"):
+        openvino(b"no model")
+
+
+def test_both_runtimes_agree() -> None:
+    """The same mask from both but for ties, which are rounding."""
+    images = noise(1, 64, 64, 3)
+    one, other = onnx_runtime(student()).classes(images), openvino(student()).classes(images)
+    assert np.mean(one[0] == other[0]) > 0.999
+    np.testing.assert_allclose(one[1], other[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_the_choice_can_be_made_by_hand(name: str) -> None:
+    """A setting names the runtime, whatever is faster."""
+    data = student()
+    made = choosing.load(manifest(data), data, replace(MEANS, runtime=name))
+    assert made.name == name
+
+
+def test_the_faster_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever measures faster here is taken."""
+    data = student()
+    for fastest in (0, 1):
+        monkeypatch.setattr(
+            choosing,
+            "_measured",
+            lambda found, _, fastest=fastest: [float(i != fastest) for i in range(len(found))],
+        )
+        name = choosing.load(manifest(data), data, MEANS).name
+        assert name == ("onnxruntime", "openvino")[fastest]
+
+
+def test_one_that_answers_otherwise_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime that is fast and wrong loses to one that is right."""
+    data, wrong = student(), openvino(student(dark_is=0))
+    monkeypatch.setattr(OpenVinoRuntime, "load", lambda *_, **__: wrong)
+    assert choosing.load(manifest(data), data, MEANS).name == "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("lost", "precision", "expected"),
+    [
+        (0.002, "auto", ("f32", "bf16")),
+        (-0.01, "auto", ("f32", "bf16")),
+        (0.004, "auto", ("f32",)),
+        (None, "auto", ("f32",)),
+        (0.0, "f32", ("f32",)),
+    ],
+)
+def test_fewer_bits_only_where_they_were_found_harmless(
+    lost: float | None, precision: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bfloat16 needs a measured loss of at most 0.3 points, and a setting that allows it."""
+    monkeypatch.setattr(choosing, "has_bfloat16", lambda: True)
+    like = manifest(b"")
+    if lost is not None:
+        like = like.model_copy(update={"metrics": {BFLOAT16_LOSS: lost}})
+    found = choosing._precisions(like, replace(MEANS, precision=precision))
+    assert tuple(found) == expected
+
+
+def test_fewer_bits_need_a_cpu_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bfloat16 would be emulated it is not tried."""
+    monkeypatch.setattr(choosing, "has_bfloat16", lambda: False)
+    like = manifest(b"").model_copy(update={"metrics": {BFLOAT16_LOSS: 0.0}})
+    assert tuple(choosing._precisions(like, MEANS)) == ("f32",)
+
+
+def test_bfloat16_answers_alike() -> None:
+    """Where the CPU has it, most pixels stay; elsewhere OpenVINO computes in f32."""
+    images = noise(1, 64, 64, 3)
+    one, other = openvino(student()).classes(images), openvino(student(), "bf16").classes(images)
+    assert np.mean(one[0] == other[0]) > 0.95
