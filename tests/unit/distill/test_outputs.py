@@ -63,7 +63,7 @@ def test_the_result_holds_every_measure(run: tuple[RunOrder, Dataset, Outcome]) 
     metrics = describe(*run).metrics
     assert set(metrics) == {
         "dice", "iou", "nsd2", "dice:blob", "nsd2:blob", "hd95", "pq", "ece", "temperature",
-        "loss", "training_seconds",
+        "loss", "training_seconds", "dice_lost_in_bfloat16",
     }  # fmt: skip
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["dice:blob"] == pytest.approx(metrics["dice"])
