@@ -10,7 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 # A benchmark's own arguments: make bench-multi-teacher BENCH_ARGS='--seeds 2'
 BENCH_ARGS ?=
 
-.PHONY: help demo up test unit bench-multi-teacher bench-data-free lint types protos check lock clean
+.PHONY: help demo up test unit bench-multi-teacher bench-data-free bench-serving lint types protos check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -52,6 +52,9 @@ bench-multi-teacher: $(VENV)/.dev ## distillation against its alternatives, most
 
 bench-data-free: $(VENV)/.dev ## distillation without data against its alternatives, an hour
 	@OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/data_free.py $(BENCH_ARGS)
+
+bench-serving: $(VENV)/.dev ## the inference service against bare runtimes and other servers
+	@OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/serving_speed.py $(BENCH_ARGS)
 
 lint: $(VENV)/.dev ## style and import rules
 	@$(BIN)/ruff check .

@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from histill.core.errors import DeadlineExceededError, ResourceExhaustedError
 from histill.inference.slots import Slots
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from histill.inference.call import Call
 
@@ -46,8 +46,8 @@ class Admission:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="compute")
         self._mean_s = 0.1
 
-    @asynccontextmanager
-    async def admitted(self, call: Call) -> AsyncIterator[None]:
+    @contextmanager
+    def admitted(self, call: Call) -> Iterator[None]:
         """Holds a place for the whole of a request.
 
         Raises:
@@ -63,7 +63,8 @@ class Admission:
         finally:
             self._inside[call.urgent] -= 1
             self._of_project[call.project] -= 1
-            self._of_project += Counter()  # forgets projects that have nothing inside
+            if not self._of_project[call.project]:
+                del self._of_project[call.project]
 
     def _check(self, call: Call) -> None:
         inside, own = self._inside[call.urgent], self._of_project[call.project]

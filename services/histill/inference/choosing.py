@@ -13,6 +13,7 @@ from histill.core.errors import CorruptArtifactError, HistillError
 from histill.core.manifests import BFLOAT16_LOSS
 from histill.inference.onnx_runtime import OnnxRuntime
 from histill.inference.openvino_runtime import OpenVinoRuntime, has_bfloat16
+from histill.inference.runtime import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,7 +98,7 @@ def _others(
     manifest: ModelManifest, data: bytes, first: OnnxRuntime, means: Means, images: np.ndarray
 ) -> Iterator[Runtime]:
     """OpenVINO in each precision that the student may have and that answers alike."""
-    said = first.classes(images)[0]
+    said = first.run([MASK], images)[0]
     for precision in _precisions(manifest, means):
         made = OpenVinoRuntime.load(
             data,
@@ -107,7 +108,7 @@ def _others(
             workers=means.workers,
             precision=precision,
         )
-        same = float((made.classes(images)[0] == said).mean())
+        same = float((made.run([MASK], images)[0] == said).mean())
         # Of fewer bits the manifest has told: noise has ties that images do not.
         if precision == "f32" and same < _SAME_PIXELS:
             log.warning("runtime_differs", model=manifest.reference, runtime=made.name, same=same)
@@ -126,12 +127,12 @@ def _measured(candidates: Sequence[Runtime], images: np.ndarray) -> list[float]:
     """Seconds of each for one image: the least of some runs, taken by turns."""
     best = [float("inf")] * len(candidates)
     for runtime in candidates:
-        runtime.classes(images)
+        runtime.run([MASK], images)
     began = time.monotonic()
     for _ in range(_ROUNDS):
         for index, runtime in enumerate(candidates):
             started = time.perf_counter()
-            runtime.classes(images)
+            runtime.run([MASK], images)
             best[index] = min(best[index], time.perf_counter() - started)
         if time.monotonic() - began > _MOST_S:
             break

@@ -7,14 +7,15 @@ import time
 from collections import deque
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
 from histill.ml.tiling import Canvas, ClassMap, pad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 T = TypeVar("T")
+_BOTH = (MASK, CONFIDENCE)
 
 
 def _nobody(_: float) -> None:
@@ -75,8 +77,8 @@ class Computer:
             DeadlineExceededError: The deadline passed before the end.
         """
         if not self.is_large(pixels.shape[0] * pixels.shape[1]):
-            found = await self.classify_batch(model, pixels[None], watch=watch, call=call)
-            return ClassMap(found.mask[0], found.confidence[0])
+            parts = await self._whole(model, pixels[None], _BOTH, watch, call)
+            return ClassMap(*(part[0] for part in parts))
         stride = model.runtime.stride
         canvas = Canvas(
             pixels,
@@ -101,40 +103,55 @@ class Computer:
                 task.cancel()
         return await asyncio.to_thread(canvas.result)
 
-    async def classify_batch(
-        self, model: LoadedModel, batch: Pixels, *, watch: Watch, call: Call
-    ) -> ClassMap:
-        """Classes of images of one size that each fit a tile.
+    async def answer(
+        self,
+        model: LoadedModel,
+        batch: Pixels,
+        outputs: Sequence[str],
+        *,
+        watch: Watch,
+        call: Call,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Outputs of images of one size.
 
         Args:
             model: What to run.
             batch: uint8 [N, H, W, C].
+            outputs: ``MASK``, ``CONFIDENCE`` or both.
             watch: Gets the times of ``queue`` and ``compute``.
             call: After its deadline nothing is computed.
 
         Returns:
-            Mask and confidence, [N, H, W].
+            [N, H, W] by output.
+
+        Raises:
+            DeadlineExceededError: The deadline passed before the end.
         """
+        if self.is_large(batch.shape[1] * batch.shape[2]):
+            maps = [await self.classify(model, each, watch=watch, call=call) for each in batch]
+            found = {
+                MASK: np.stack([each.mask for each in maps]),
+                CONFIDENCE: np.stack([each.confidence for each in maps]),
+            }
+            return {name: found[name] for name in outputs}
+        parts = await self._whole(model, batch, outputs, watch, call)
+        return dict(zip(outputs, parts, strict=True))
+
+    async def _whole(
+        self, model: LoadedModel, batch: Pixels, outputs: Sequence[str], watch: Watch, call: Call
+    ) -> list[npt.NDArray[Any]]:
+        """Outputs of images that fit a tile, as many at once as have its pixels together."""
         at_once = max(1, self._tile**2 // (batch.shape[1] * batch.shape[2]))
         parts = []
         for start in range(0, len(batch), at_once):
             part = batch[start : start + at_once]
-            work = partial(_whole, model.runtime, part)
+            work = partial(_padded, model.runtime, outputs, part)
             parts.append(await self._run(work, len(part), watch, call))
-        if len(parts) == 1:
-            return parts[0]
-        return ClassMap(
-            np.concatenate([part.mask for part in parts]),
-            np.concatenate([part.confidence for part in parts]),
+        return (
+            parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
         )
 
-    async def _run(
-        self,
-        work: Callable[[], T],
-        size: int,
-        watch: Watch,
-        call: Call,
-    ) -> T:
+    async def _run(self, work: Callable[[], T], size: int, watch: Watch, call: Call) -> T:
         started = time.monotonic()
         result, waited = await self._admission.compute(work, call)
         watch.seconds["queue"] += waited
@@ -142,15 +159,12 @@ class Computer:
         return result
 
 
-def _whole(runtime: Runtime, batch: Pixels) -> ClassMap:
+def _padded(runtime: Runtime, outputs: Sequence[str], batch: Pixels) -> list[npt.NDArray[Any]]:
     height, width = batch.shape[1:3]
-    mask, confidence = runtime.classes(pad(batch, multiple=runtime.stride))
-    return ClassMap(
-        np.ascontiguousarray(mask[:, :height, :width]),
-        confidence[:, :height, :width].astype(np.float16),
-    )
+    found = runtime.run(outputs, pad(batch, multiple=runtime.stride))
+    return [np.ascontiguousarray(values[:, :height, :width]) for values in found]
 
 
 def _one_tile(runtime: Runtime, canvas: Canvas, tile: Tile) -> Floats:
-    found: Floats = runtime.probabilities(canvas.cut(tile))[0]
+    found: Floats = runtime.run([PROBABILITIES], canvas.cut(tile))[0][0]
     return found

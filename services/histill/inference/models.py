@@ -20,6 +20,7 @@ from histill.core.errors import (
 )
 from histill.core.manifests import ONNX
 from histill.inference import measures, memory
+from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,10 +200,10 @@ def warm_up(manifest: ModelManifest, runtime: Runtime) -> None:
     images = np.zeros((1, side, side, manifest.channels), np.uint8)
     expected = (1, len(manifest.classes), side, side)
     try:
-        mask, confidence = runtime.classes(images)
-        got = runtime.probabilities(images).shape
+        mask, confidence, probabilities = runtime.run((MASK, CONFIDENCE, PROBABILITIES), images)
     except HistillError as exc:
         raise CorruptArtifactError(f"{manifest.reference} fails: {exc}") from exc
+    got = probabilities.shape
     if got != expected or mask.shape != (1, side, side) or confidence.shape != mask.shape:
         raise CorruptArtifactError(
             f"{manifest.reference} answers {got}, where its manifest promises {expected}"

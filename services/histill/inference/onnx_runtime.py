@@ -11,18 +11,20 @@ from onnxruntime.capi import (
 )
 
 from histill.core.errors import CorruptArtifactError, ResourceExhaustedError, RuntimeFailedError
+from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
     from histill.inference.runtime import Precision
 
     Pixels = npt.NDArray[np.uint8]
-    Floats = npt.NDArray[np.float32]
 
 INPUT = "image"
-OUTPUTS = ("mask", "confidence", "probabilities")
+_OUTPUTS = {MASK, CONFIDENCE, PROBABILITIES}
 _STRIDE = "histill.stride"
 _ERRORS = (
     *(states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf),
@@ -79,25 +81,17 @@ class OnnxRuntime:
         used = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
         return cls(session, stride, used)
 
-    def classes(self, images: Pixels) -> tuple[Pixels, Floats]:
+    def run(self, outputs: Sequence[str], images: Pixels) -> list[Any]:
         """As the port says."""
-        mask, confidence = self._run(OUTPUTS[:2], images)
-        return mask, confidence
-
-    def probabilities(self, images: Pixels) -> Floats:
-        """As the port says."""
-        found: Floats = self._run(OUTPUTS[2:], images)[0]
-        return found
-
-    def _run(self, outputs: tuple[str, ...], images: Pixels) -> Any:
         try:
-            return self.session.run(outputs, {INPUT: images})
+            found: list[Any] = self.session.run(list(outputs), {INPUT: images})
         except _ERRORS as exc:
             if "alloc" in str(exc).lower():
                 raise ResourceExhaustedError(
                     "not enough memory to compute", retry_after_s=1.0
                 ) from exc
             raise RuntimeFailedError(f"ONNX Runtime failed: {exc}") from exc
+        return found
 
 
 def uses_cuda(device: str) -> bool:
@@ -125,7 +119,7 @@ def _checked(session: Any, channels: int) -> int:
         raise ValueError(f"its input is {inputs[0].type}, not tensor(uint8)")
     if len(inputs[0].shape) != 4 or inputs[0].shape[3] not in {channels, None}:  # noqa: PLR2004
         raise ValueError(f"its input is {inputs[0].shape}, not [N, H, W, {channels}]")
-    if missing := sorted(set(OUTPUTS) - outputs):
+    if missing := sorted(_OUTPUTS - outputs):
         raise ValueError(f"it has no output {', '.join(missing)}")
     stride = session.get_modelmeta().custom_metadata_map.get(_STRIDE, "")
     if not stride.isdigit() or not 1 <= int(stride) <= 256:  # noqa: PLR2004

@@ -211,9 +211,10 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelInferResponse:
         names = tensors.wanted(request)
         batch = tensors.image_batch(request)
-        model, found = await self._segmenter.classify(
+        model, found = await self._segmenter.infer(
             _reference(request.model_name, request.model_version),
             batch,
+            names,
             call_of(
                 context,
                 urgent=parameters.urgent(request),
@@ -225,7 +226,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
             model_version=str(model.manifest.version),
             id=request.id,
         )
-        tensors.add_outputs(response, found, names)
+        tensors.add_outputs(response, found)
         return response
 
 

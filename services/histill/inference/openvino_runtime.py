@@ -12,13 +12,14 @@ import openvino
 from histill.core.errors import CorruptArtifactError, RuntimeFailedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
     from histill.inference.runtime import Precision
 
     Pixels = npt.NDArray[np.uint8]
-    Floats = npt.NDArray[np.float32]
 
 _INPUT = "image"
 
@@ -78,24 +79,15 @@ class OpenVinoRuntime:
             raise CorruptArtifactError(f"{reference}/model.onnx: OpenVINO failed: {exc}") from exc
         return cls(compiled, stride, precision)
 
-    def classes(self, images: Pixels) -> tuple[Pixels, Floats]:
+    def run(self, outputs: Sequence[str], images: Pixels) -> list[Any]:
         """As the port says."""
-        found = self._run(images)
-        return found["mask"].copy(), found["confidence"].copy()
-
-    def probabilities(self, images: Pixels) -> Floats:
-        """As the port says."""
-        found: Floats = self._run(images)["probabilities"].copy()
-        return found
-
-    def _run(self, images: Pixels) -> Any:
-        """The outputs, valid until this thread's next run."""
         if not hasattr(self._requests, "mine"):
             self._requests.mine = self.compiled.create_infer_request()
+        mine = self._requests.mine
         try:
-            return self._requests.mine.infer(
-                {_INPUT: images}, share_inputs=True, share_outputs=True
-            )
+            found = mine.infer({_INPUT: images}, share_inputs=True, share_outputs=True)
+            # The next run of this thread writes where these lie.
+            return [found[name].copy() for name in outputs]
         except RuntimeError as exc:
             raise RuntimeFailedError(f"OpenVINO failed: {exc}") from exc
 

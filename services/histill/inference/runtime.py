@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
     Pixels = npt.NDArray[np.uint8]
-    Floats = npt.NDArray[np.float32]
 
+MASK, CONFIDENCE, PROBABILITIES = "mask", "confidence", "probabilities"
 Precision = Literal["f32", "bf16"]
 
 
@@ -36,15 +38,19 @@ class Runtime(Protocol):
     def precision(self) -> Precision:
         """Of the computation; what goes in and comes out is the same for all."""
 
-    def classes(self, images: Pixels) -> tuple[Pixels, Floats]:
-        """The winning class of each pixel and its probability.
+    def run(self, outputs: Sequence[str], images: Pixels) -> list[Any]:
+        """One run of the network.
 
         Args:
+            outputs: Names of what is wanted: ``MASK``, the winning class of each pixel,
+                uint8 [N, H, W]; ``CONFIDENCE``, its probability, float32 [N, H, W];
+                ``PROBABILITIES``, of every class, float32 [N, classes, H, W].
             images: uint8 [N, H, W, C].
 
         Returns:
-            uint8 [N, H, W] and float32 [N, H, W].
-        """
+            An array for each name, which nothing else holds.
 
-    def probabilities(self, images: Pixels) -> Floats:
-        """The probability of every class, float32 [N, classes, H, W]."""
+        Raises:
+            RuntimeFailedError: The computation failed.
+            ResourceExhaustedError: There is no memory for it.
+        """

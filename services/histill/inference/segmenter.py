@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from histill.core.errors import InvalidArgumentError
 from histill.inference.watch import Watch
 from histill.ml import decoding, images, masks
 from histill.ml.images import Image, Size
 from histill.ml.summary import Summary, summarize
-from histill.ml.tiling import ClassMap
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     from histill.core.manifests import ModelManifest
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from histill.inference.models import LoadedModel
     from histill.inference.statistics import Statistics
     from histill.ml.masks import Format
+    from histill.ml.tiling import ClassMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,59 +118,63 @@ class Segmenter:
                 and ``Admission``.
         """
         watch = Watch()
-        async with self._admission.admitted(request.call):
+        with self._admission.admitted(request.call):
             model = await self._directory.get(request.model)
-            async with self._counted(model, watch), self._decoded(request, watch) as image:
-                masks.check(request.form, image)
-                found = await self._computer.classify(
-                    model,
-                    images.fit_channels(image.pixels, model.manifest.channels),
-                    watch=watch,
-                    call=request.call,
-                    progress=progress,
-                )
-                with watch.stage("encode"):
-                    written = await asyncio.to_thread(_write, found, image, request, model.manifest)
+            with self._counted(model, watch):
+                async with self._decoded(request, watch) as image:
+                    masks.check(request.form, image)
+                    found = await self._computer.classify(
+                        model,
+                        images.fit_channels(image.pixels, model.manifest.channels),
+                        watch=watch,
+                        call=request.call,
+                        progress=progress,
+                    )
+                    with watch.stage("encode"):
+                        written = await asyncio.to_thread(
+                            _write, found, image, request, model.manifest
+                        )
         height, width = found.mask.shape
         mask, confidence_map, summary = written
         return Answer(
             mask, confidence_map, model.manifest, Size(height, width), summary, watch.seconds
         )
 
-    async def classify(
-        self, reference: str, batch: npt.NDArray[np.uint8], call: Call
-    ) -> tuple[LoadedModel, ClassMap]:
-        """Classes of a batch of raw images.
+    async def infer(
+        self, reference: str, batch: npt.NDArray[np.uint8], outputs: Sequence[str], call: Call
+    ) -> tuple[LoadedModel, dict[str, npt.NDArray[Any]]]:
+        """Outputs of a batch of raw images.
 
         Args:
             reference: Of the model.
             batch: uint8 [N, H, W, C], none of them empty.
+            outputs: Names of those that are wanted.
             call: The caller's terms.
 
         Returns:
-            The model that answered; mask and confidence, [N, H, W].
+            The model that answered; its outputs by name, [N, H, W].
 
         Raises:
             InvalidArgumentError: The channels are not the model's; names ``image``.
         """
         watch = Watch()
         size = images.checked(Size(*batch.shape[1:3]), max_pixels=self._max_pixels)
-        async with self._admission.admitted(call):
+        with self._admission.admitted(call):
             model = await self._directory.get(reference)
             if batch.shape[3] != model.manifest.channels:
                 raise InvalidArgumentError.of(
                     images.FIELD,
                     f"it has {batch.shape[3]} channels; the model takes {model.manifest.channels}",
                 )
-            counted = self._counted(model, watch, images=len(batch))
-            async with counted, self._room(size, call, watch):
-                found = await self._classes(model, batch, size, call, watch)
+            with self._counted(model, watch, images=len(batch)):
+                async with self._room(size, call, watch):
+                    found = await self._computer.answer(
+                        model, batch, outputs, watch=watch, call=call
+                    )
         return model, found
 
-    @asynccontextmanager
-    async def _counted(
-        self, model: LoadedModel, watch: Watch, *, images: int = 1
-    ) -> AsyncIterator[None]:
+    @contextmanager
+    def _counted(self, model: LoadedModel, watch: Watch, *, images: int = 1) -> Iterator[None]:
         """Puts a request into metrics and statistics, when it ends."""
         counts = self._statistics.of(model.manifest.reference)
         try:
@@ -181,23 +184,6 @@ class Segmenter:
             raise
         counts.answered(watch, images=images)
         watch.report(model.manifest.name)
-
-    async def _classes(
-        self,
-        model: LoadedModel,
-        batch: npt.NDArray[np.uint8],
-        size: Size,
-        call: Call,
-        watch: Watch,
-    ) -> ClassMap:
-        if not self._computer.is_large(size.pixels):
-            return await self._computer.classify_batch(model, batch, watch=watch, call=call)
-        maps = [
-            await self._computer.classify(model, each, watch=watch, call=call) for each in batch
-        ]
-        return ClassMap(
-            np.stack([each.mask for each in maps]), np.stack([each.confidence for each in maps])
-        )
 
     @asynccontextmanager
     async def _decoded(self, request: Request, watch: Watch) -> AsyncIterator[Image]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from histill.core.errors import InvalidArgumentError
+from histill.inference.runtime import CONFIDENCE, MASK
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from histill.api.inference.v2 import grpc_service_pb2 as pb
-    from histill.ml.tiling import ClassMap
 
 INPUT = "image"
-OUTPUTS = {"mask": "UINT8", "confidence": "FP32"}
+OUTPUTS = {MASK: "UINT8", CONFIDENCE: "FP32"}
+_TYPES = {"UINT8": "u1", "FP32": "<f4"}
 _MAX_SIDE = 100_000
 MAX_BATCH = 64  # images of one request
 
@@ -77,9 +80,9 @@ def wanted(request: pb.ModelInferRequest) -> list[str]:
     return names
 
 
-def add_outputs(response: pb.ModelInferResponse, found: ClassMap, names: list[str]) -> None:
-    """Puts mask and confidence, [N, H, W], into a response as raw contents."""
-    for name in names:
-        values = found.mask if name == "mask" else found.confidence.astype("<f4")
+def add_outputs(response: pb.ModelInferResponse, found: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Puts outputs, [N, H, W], into a response as raw contents."""
+    for name, output in found.items():
+        values = output.astype(_TYPES[OUTPUTS[name]], copy=False)
         response.outputs.add(name=name, datatype=OUTPUTS[name], shape=values.shape)
         response.raw_output_contents.append(values.tobytes())

@@ -27,11 +27,11 @@ class ClassMap:
 
     Attributes:
         mask: Class indices, uint8 [H, W].
-        confidence: Probability of that class, float16 [H, W], in [0, 1].
+        confidence: Probability of that class, float16 or float32 [H, W], in [0, 1].
     """
 
     mask: Pixels
-    confidence: npt.NDArray[np.float16]
+    confidence: npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from histill.rpc.roles import OPEN_PREFIXES
 from histill.rpc.statuses import pushback, to_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from histill.core.settings import AuthSettings
 
@@ -77,8 +77,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     async def _around(self, method: str, kind: str, context: Context) -> AsyncIterator[None]:
         metadata = {str(k): str(v) for k, v in context.invocation_metadata() or ()}
         rpc = Rpc(method, kind, metadata.get(REQUEST_ID) or uuid.uuid4().hex)
-        with structlog.contextvars.bound_contextvars(request_id=rpc.request_id):
-            async with _measured(rpc), _answered(rpc, context):
+        bound = structlog.contextvars.bound_contextvars(request_id=rpc.request_id)
+        with bound, _measured(rpc):
+            async with _answered(rpc, context):
                 rpc.caller = authorize(method, metadata, self._auth)
                 _CALLER.set(rpc.caller)
                 remaining = context.time_remaining()
@@ -87,8 +88,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                 yield
 
 
-@asynccontextmanager
-async def _measured(rpc: Rpc) -> AsyncIterator[None]:
+@contextmanager
+def _measured(rpc: Rpc) -> Iterator[None]:
     """Counts and times a call and writes its one log line."""
     measures.STARTED.labels(*rpc.labels).inc()
     started = time.perf_counter()

@@ -7,6 +7,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+import uvloop
+
 from histill.core.errors import HistillError
 from histill.core.settings import ProcessSettings, load
 from histill.rpc.logs import configure
@@ -38,7 +40,7 @@ def main(
     try:
         settings = load(settings_type)
         configure(settings.log, process=process)
-        asyncio.run(_awaited(run(settings), threads))
+        uvloop.run(_awaited(run(settings), threads))
     except HistillError as exc:
         sys.stderr.write(f"histill {process}: {exc}\n")
         return 1

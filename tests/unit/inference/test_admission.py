@@ -16,13 +16,13 @@ from histill.inference.call import Call
 async def test_a_full_house_refuses_at_once() -> None:
     """Beyond workers and queue the error says when to come back; a place left is free."""
     admission = Admission(workers=1, max_queue=1)
-    async with admission.admitted(Call()):
-        async with admission.admitted(Call()):
+    with admission.admitted(Call()):
+        with admission.admitted(Call()):
             with pytest.raises(ResourceExhaustedError) as caught:
-                await admission.admitted(Call()).__aenter__()
+                admission.admitted(Call()).__enter__()
             assert caught.value.retry_after_s is not None
             assert caught.value.retry_after_s >= 0.1
-        async with admission.admitted(Call()):
+        with admission.admitted(Call()):
             pass
 
 
@@ -128,25 +128,24 @@ async def test_urgent_work_overtakes() -> None:
 async def test_urgent_requests_have_places_of_their_own() -> None:
     """A house full of routine work lets STAT in, within the same bound."""
     admission = Admission(workers=1, max_queue=0)
-    async with admission.admitted(Call()):
+    with admission.admitted(Call()):
         with pytest.raises(ResourceExhaustedError):
-            await admission.admitted(Call()).__aenter__()
-        async with admission.admitted(Call(urgent=True)):
-            with pytest.raises(ResourceExhaustedError):
-                await admission.admitted(Call(urgent=True)).__aenter__()
+            admission.admitted(Call()).__enter__()
+        with admission.admitted(Call(urgent=True)), pytest.raises(ResourceExhaustedError):
+            admission.admitted(Call(urgent=True)).__enter__()
 
 
 async def test_a_project_has_a_quota() -> None:
     """One project's requests beyond its quota are refused by name; others are let in."""
     admission = Admission(workers=2, max_queue=10, max_per_project=1)
     ours, theirs = Call(project="ours"), Call(project="theirs")
-    async with admission.admitted(ours):
+    with admission.admitted(ours):
         with pytest.raises(ResourceExhaustedError, match="project ours") as caught:
-            await admission.admitted(ours).__aenter__()
+            admission.admitted(ours).__enter__()
         assert caught.value.retry_after_s
-        async with admission.admitted(theirs):
+        with admission.admitted(theirs):
             pass
-    async with admission.admitted(ours):
+    with admission.admitted(ours):
         pass
 
 
@@ -160,10 +159,10 @@ async def test_a_deadline_that_cannot_be_met_is_refused_before_any_work() -> Non
     ]
     await asyncio.sleep(0)
     with pytest.raises(DeadlineExceededError, match="nothing was done"):
-        await admission.admitted(Call(deadline=time.monotonic() + 0.05)).__aenter__()
-    async with admission.admitted(Call(deadline=time.monotonic() + 60)):
+        admission.admitted(Call(deadline=time.monotonic() + 0.05)).__enter__()
+    with admission.admitted(Call(deadline=time.monotonic() + 60)):
         pass
-    async with admission.admitted(Call(deadline=time.monotonic() + 0.05, urgent=True)):
+    with admission.admitted(Call(deadline=time.monotonic() + 0.05, urgent=True)):
         pass  # nobody is before it but the one who computes
     await asyncio.gather(*running)
 
@@ -172,5 +171,5 @@ async def test_an_idle_house_never_refuses_a_deadline() -> None:
     """However slow the work was before: what is asked next may be quick."""
     admission = Admission(workers=1, max_queue=1)
     await admission.compute(lambda: time.sleep(0.3), Call())
-    async with admission.admitted(Call(deadline=time.monotonic() + 0.01)):
+    with admission.admitted(Call(deadline=time.monotonic() + 0.01)):
         pass

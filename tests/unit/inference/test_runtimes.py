@@ -15,6 +15,7 @@ from histill.inference import choosing
 from histill.inference.choosing import Means
 from histill.inference.onnx_runtime import OnnxRuntime
 from histill.inference.openvino_runtime import OpenVinoRuntime
+from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
 from students import manifest, student
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from histill.inference.runtime import Precision, Runtime
 
+ALL = (MASK, CONFIDENCE, PROBABILITIES)
 MEANS = Means(workers=2, threads=1, device="cpu", runtime="auto", precision="auto")
 
 
@@ -50,8 +52,7 @@ def test_classes_and_probabilities_belong_together(load: Callable[[bytes], Runti
     """Types, shapes and values are the port's."""
     runtime = load(student())
     images = noise(2, 16, 24, 3)
-    mask, confidence = runtime.classes(images)
-    probabilities = runtime.probabilities(images)
+    mask, confidence, probabilities = runtime.run(ALL, images)
     assert mask.dtype == np.uint8
     assert confidence.dtype == probabilities.dtype == np.float32
     assert (mask.shape, probabilities.shape) == ((2, 16, 24), (2, 2, 16, 24))
@@ -64,23 +65,20 @@ def test_an_answer_outlives_the_next_run(load: Callable[[bytes], Runtime]) -> No
     """What was returned does not change when the same thread asks again."""
     runtime = load(student())
     dark, light = np.zeros((1, 16, 16, 3), np.uint8), np.full((1, 16, 16, 3), 255, np.uint8)
-    mask, confidence = runtime.classes(dark)
-    kept = mask.copy(), confidence.copy()
-    probabilities = runtime.probabilities(dark)
-    before = probabilities.copy()
-    runtime.classes(light)
-    np.testing.assert_array_equal(mask, kept[0])
-    np.testing.assert_array_equal(confidence, kept[1])
-    np.testing.assert_array_equal(probabilities, before)
+    found = runtime.run(ALL, dark)
+    before = [values.copy() for values in found]
+    runtime.run(ALL, light)
+    for values, kept in zip(found, before, strict=True):
+        np.testing.assert_array_equal(values, kept)
 
 
 def test_threads_do_not_mix_answers(load: Callable[[bytes], Runtime]) -> None:
     """Images of many sizes from several threads get the masks they get alone."""
     runtime = load(student())
     batches = [noise(1, 8 * (1 + i % 4), 8 * (1 + i % 3), 3) for i in range(40)]
-    alone = [runtime.classes(batch)[0] for batch in batches]
+    alone = [runtime.run([MASK], batch)[0] for batch in batches]
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda batch: runtime.classes(batch)[0], batches))
+        together = list(threads.map(lambda batch: runtime.run([MASK], batch)[0], batches))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -89,8 +87,8 @@ def test_sides_that_do_not_fit_are_an_error_of_ours(load: Callable[[bytes], Runt
     """A caller that forgets to pad hears it from us, and the runtime goes on."""
     runtime = load(student())
     with pytest.raises(RuntimeFailedError):
-        runtime.classes(noise(1, 9, 9, 3))
-    assert runtime.classes(noise(1, 8, 8, 3))[0].shape == (1, 8, 8)
+        runtime.run([MASK], noise(1, 9, 9, 3))
+    assert runtime.run([MASK], noise(1, 8, 8, 3))[0].shape == (1, 8, 8)
 
 
 def test_openvino_refuses_what_is_no_model() -> None:
@@ -102,7 +100,7 @@ def test_openvino_refuses_what_is_no_model() -> None:
 def test_both_runtimes_agree() -> None:
     """The same mask from both but for ties, which are rounding."""
     images = noise(1, 64, 64, 3)
-    one, other = onnx_runtime(student()).classes(images), openvino(student()).classes(images)
+    one, other = (made(student()).run(ALL, images) for made in (onnx_runtime, openvino))
     assert np.mean(one[0] == other[0]) > 0.999
     np.testing.assert_allclose(one[1], other[1], atol=1e-4)
 
@@ -167,5 +165,5 @@ def test_fewer_bits_need_a_cpu_that_has_them(monkeypatch: pytest.MonkeyPatch) ->
 def test_bfloat16_answers_alike() -> None:
     """Where the CPU has it, most pixels stay; elsewhere OpenVINO computes in f32."""
     images = noise(1, 64, 64, 3)
-    one, other = openvino(student()).classes(images), openvino(student(), "bf16").classes(images)
+    one, other = (openvino(student(), bits).run(ALL, images) for bits in ("f32", "bf16"))
     assert np.mean(one[0] == other[0]) > 0.95
