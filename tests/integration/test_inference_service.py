@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gzip
 import io
+import json
 import threading
 import time
 import urllib.request
@@ -123,6 +125,34 @@ def test_segments_a_single_pixel(stub: rpc.SegmentationServiceStub) -> None:
         pb.SegmentRequest(model="nuclei", encoded=png(dark), format=pb.MASK_FORMAT_RAW), timeout=10
     )
     assert answer.mask == b"\x01"
+
+
+def test_the_size_of_a_pixel_can_be_given(stub: rpc.SegmentationServiceStub) -> None:
+    """What the file does not say makes areas, and outlines in micrometres, gzip-compressed."""
+    image, _ = blobs(3, side=100)
+    request = pb.SegmentRequest(
+        model="nuclei",
+        encoded=png(image),
+        format=pb.MASK_FORMAT_GEOJSON,
+        geojson=pb.GeoJsonOptions(tolerance=1, gzip=True, micrometres=True),
+        priority=pb.PRIORITY_STAT,
+    )
+    error = failure(lambda: stub.Segment(request, timeout=10))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "give pixel_size_um" in (error.details() or "")
+    request.pixel_size_um = 0.5
+    answer = stub.Segment(request, timeout=10)
+    nuclei = answer.summary.classes[1]
+    assert nuclei.area_mm2 == pytest.approx(nuclei.pixels * 0.0005**2)
+    found = json.loads(gzip.decompress(answer.mask))["features"]
+    corners = [c for each in found for ring in each["geometry"]["coordinates"] for c in ring]
+    assert 0 < max(x for x, _ in corners) <= 50
+    request.geojson.tolerance = -1
+    error = failure(lambda: stub.Segment(request, timeout=10))
+    assert "geojson.tolerance" in (error.details() or "")
+    request.geojson.tolerance, request.priority = 1, 7  # type: ignore[assignment]
+    error = failure(lambda: stub.Segment(request, timeout=10))
+    assert "priority: 7 is not a priority" in (error.details() or "")
 
 
 def test_raw_pixels_need_no_file(stub: rpc.SegmentationServiceStub) -> None:

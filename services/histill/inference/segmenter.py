@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from histill.core.errors import InvalidArgumentError
 from histill.inference.watch import Watch
 from histill.ml import decoding, images, masks
+from histill.ml.geojson import PLAIN, Outlines
 from histill.ml.images import Image, Size
 from histill.ml.summary import Summary, summarize
 
@@ -39,6 +40,8 @@ class Request:
         source: An open image file, or decoded pixels.
         form: How to write the mask.
         confidence_map: Also write the confidence map.
+        pixel_size_um: Side of a pixel, where the file does not say it; 0 is not known.
+        outlines: How GeoJSON is written.
         call: The caller's terms.
     """
 
@@ -47,6 +50,8 @@ class Request:
     form: Format
     call: Call
     confidence_map: bool = False
+    pixel_size_um: float = 0.0
+    outlines: Outlines = PLAIN
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +126,9 @@ class Segmenter:
         with self._admission.admitted(request.call):
             model = await self._directory.get(request.model)
             with self._counted(model, watch):
-                async with self._decoded(request, watch) as image:
-                    masks.check(request.form, image)
+                async with self._decoded(request, watch) as decoded:
+                    image = images.with_pixel_size(decoded, request.pixel_size_um)
+                    masks.check(request.form, image, request.outlines)
                     found = await self._computer.classify(
                         model,
                         images.fit_channels(image.pixels, model.manifest.channels),
@@ -213,7 +219,7 @@ class Segmenter:
 def _write(
     found: ClassMap, image: Image, request: Request, manifest: ModelManifest
 ) -> tuple[bytes, bytes, Summary]:
-    context = masks.MaskContext(image, manifest.classes, manifest.reference)
+    context = masks.MaskContext(image, manifest.classes, manifest.reference, request.outlines)
     return (
         masks.encode(found.mask, request.form, context),
         masks.confidence_png(found.confidence) if request.confidence_map else b"",

@@ -13,6 +13,7 @@ from histill.inference.call import call_of
 from histill.inference.segmenter import Request
 from histill.inference.uploads import CHUNK_BYTES
 from histill.ml import images
+from histill.ml.geojson import Outlines
 from histill.ml.masks import Format
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
                 form=_form(request.format),
                 call=call_of(context, urgent=_urgent(request.priority)),
                 confidence_map=request.confidence_map,
+                pixel_size_um=request.pixel_size_um,
+                outlines=_outlines(request.geojson),
             )
         )
         if len(answer.mask) + len(answer.confidence_map) > self._max_answer:
@@ -100,7 +103,14 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         await self._segmenter.prepare(header.model)
         call = call_of(context, urgent=_urgent(header.priority))
         async with self._uploads.receive(_chunks(parts), header.size_bytes) as file:
-            request = Request(header.model, file, form, call)
+            request = Request(
+                header.model,
+                file,
+                form,
+                call,
+                pixel_size_um=header.pixel_size_um,
+                outlines=_outlines(header.geojson),
+            )
             news: asyncio.Queue[float | None] = asyncio.Queue()
             work = asyncio.create_task(self._segmenter.segment(request, progress=news.put_nowait))
             work.add_done_callback(lambda _: news.put_nowait(None))
@@ -154,6 +164,10 @@ def _urgent(value: pb.Priority.ValueType) -> bool:
     if value not in pb.Priority.values():
         raise InvalidArgumentError.of("priority", f"{value} is not a priority")
     return value == pb.PRIORITY_STAT
+
+
+def _outlines(options: pb.GeoJsonOptions) -> Outlines:
+    return Outlines(options.tolerance, options.gzip, options.micrometres)
 
 
 def _form(value: pb.MaskFormat.ValueType) -> Format:

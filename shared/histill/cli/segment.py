@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.cli.output import JsonFlag, complain, print_json, say
 from histill.client import Client
 from histill.core.errors import InvalidArgumentError
@@ -38,25 +39,36 @@ _SUFFIX = {
 _KNOWN = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
 
 
-def segment(
+def segment(  # noqa: PLR0917 - a command's flags are its parameters
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF or DICOM.", exists=True)],
     model: Annotated[str, typer.Option(help="name, name@3 or name@alias.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(),
     mask_format: Annotated[Format, typer.Option("--format", help="Of the mask.")] = Format.PNG,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also draw the outlines.")] = False,
+    pixel_size_um: Annotated[float, typer.Option(help="Where the file does not say it.")] = 0.0,
+    simplify: Annotated[float, typer.Option(help="GeoJSON: most pixels off the edges.")] = 0.0,
+    gzip: Annotated[bool, typer.Option("--gzip", help="GeoJSON: compressed.")] = False,
+    micrometres: Annotated[bool, typer.Option("--um", help="GeoJSON: in micrometres.")] = False,
     stat: Annotated[bool, typer.Option("--stat", help="Overtake requests that are not.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Segments images with a served model."""
     targets = _targets(images, out)
+    options = pb.GeoJsonOptions(tolerance=simplify, gzip=gzip, micrometres=micrometres)
+    suffix = _SUFFIX[mask_format] + (".gz" if gzip and mask_format is Format.GEOJSON else "")
     out.mkdir(parents=True, exist_ok=True)
     summaries, failed = [], False
     with Client.connect() as client:
         for image, stem in targets.items():
-            path = out / f"{stem}{_SUFFIX[mask_format]}"
+            path = out / f"{stem}{suffix}"
             try:
                 found = client.inference.segment(
-                    image, model=model, mask_format=mask_format, urgent=stat
+                    image,
+                    model=model,
+                    mask_format=mask_format,
+                    urgent=stat,
+                    pixel_size_um=pixel_size_um,
+                    geojson=options,
                 )
                 path.write_bytes(found.mask)
                 if overlay:

@@ -62,6 +62,8 @@ class Segmenter:
         mask_format: str = "png",
         confidence_map: bool = False,
         urgent: bool = False,
+        pixel_size_um: float = 0.0,
+        geojson: pb.GeoJsonOptions | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> Segmentation:
         """Segments one image file: PNG, JPEG, TIFF or DICOM, of any size.
@@ -72,6 +74,8 @@ class Segmenter:
             mask_format: ``png``, ``geojson``, ``rle``, ``dicom-seg`` or ``raw``.
             confidence_map: Also ask for the confidence map; not with large files.
             urgent: Overtakes requests that are not (DICOM's priority STAT).
+            pixel_size_um: Side of a pixel, where the file does not say it.
+            geojson: How GeoJSON is written: simplified, compressed, in micrometres.
             on_progress: Called with the share that is done, of large files.
 
         Raises:
@@ -84,7 +88,12 @@ class Segmenter:
         priority = pb.PRIORITY_STAT if urgent else pb.PRIORITY_ROUTINE
         if len(data) > LARGE_BYTES:
             header = pb.SegmentLargeHeader(
-                model=model, format=FORMATS[mask_format], size_bytes=len(data), priority=priority
+                model=model,
+                format=FORMATS[mask_format],
+                size_bytes=len(data),
+                priority=priority,
+                pixel_size_um=pixel_size_um,
+                geojson=geojson,
             )
             return self._large(header, data, on_progress)
         request = pb.SegmentRequest(
@@ -93,6 +102,8 @@ class Segmenter:
             format=FORMATS[mask_format],
             confidence_map=confidence_map,
             priority=priority,
+            pixel_size_um=pixel_size_um,
+            geojson=geojson,
         )
         with translated():
             answer = self._stub.Segment(request, timeout=self._timeout_s)

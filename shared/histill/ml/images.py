@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FIELD = "image"
 MAX_PIXELS = 200_000_000
+MAX_PIXEL_UM = 10_000.0
 SourceFormat = Literal["png", "jpeg", "tiff", "dicom", "raw"]
 
 
@@ -53,6 +54,21 @@ class Image:
     spacing: tuple[float, float] | None = None
     source: SourceFormat = "raw"
     dicom: Dataset | None = None
+
+
+def with_pixel_size(image: Image, micrometres: float) -> Image:
+    """The image, with square pixels of that side where its file did not say it; 0 says nothing.
+
+    Raises:
+        InvalidArgumentError: It is no size of a pixel; names ``pixel_size_um``.
+    """
+    if not 0 <= micrometres <= MAX_PIXEL_UM:
+        raise InvalidArgumentError.of(
+            "pixel_size_um", f"{micrometres:g} is not in [0, {MAX_PIXEL_UM:g}]"
+        )
+    if not micrometres or image.spacing is not None:
+        return image
+    return replace(image, spacing=(micrometres / 1000, micrometres / 1000))
 
 
 def from_raw(

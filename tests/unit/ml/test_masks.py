@@ -17,6 +17,7 @@ from pycocotools import mask as coco
 from scipy.ndimage import label
 
 from histill.ml import images, masks
+from histill.ml.geojson import geojson
 from histill.ml.masks import Format, MaskContext
 from histill.ml.polygons import trace
 
@@ -53,7 +54,7 @@ def filled(geometry: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
 @given(MASKS)
 def test_polygons_fill_to_the_mask(mask: np.ndarray) -> None:
     """The features of a class, drawn by another library, are its pixels; one an object."""
-    collection = json.loads(masks.geojson(mask, CLASSES))
+    collection = json.loads(geojson(mask, CLASSES))
     for index, name in enumerate(CLASSES[1:], start=1):
         features = [
             each
@@ -90,7 +91,7 @@ def test_geojson_is_what_qupath_reads() -> None:
     mask[1:4, 1:4] = 1
     mask[2, 2] = 0
     mask[4, 4] = 1
-    collection = json.loads(masks.geojson(mask, CLASSES))
+    collection = json.loads(geojson(mask, CLASSES))
     assert collection["type"] == "FeatureCollection"
     (feature,) = collection["features"]
     assert feature["type"] == "Feature"
@@ -103,7 +104,7 @@ def test_geojson_is_what_qupath_reads() -> None:
 
 def test_an_empty_mask_has_no_features() -> None:
     """Nothing found is an empty collection."""
-    assert json.loads(masks.geojson(np.zeros((3, 3), np.uint8), CLASSES))["features"] == []
+    assert json.loads(geojson(np.zeros((3, 3), np.uint8), CLASSES))["features"] == []
 
 
 # pycocotools is a little behind NumPy.

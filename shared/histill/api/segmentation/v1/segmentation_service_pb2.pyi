@@ -84,6 +84,39 @@ PRIORITY_STAT: Priority.ValueType  # 2
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
+class GeoJsonOptions(_message.Message):
+    """How GeoJSON is written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOLERANCE_FIELD_NUMBER: _builtins.int
+    GZIP_FIELD_NUMBER: _builtins.int
+    MICROMETRES_FIELD_NUMBER: _builtins.int
+    tolerance: _builtins.float
+    """How far a simplified outline may be from the edges of the pixels, in pixels.
+    0 keeps every corner: filling the polygons gives the mask back.
+    Default: 0. Range: [0, 100].
+    """
+    gzip: _builtins.bool
+    """Compressed with gzip."""
+    micrometres: _builtins.bool
+    """Coordinates in micrometres rather than in pixels; the size of a pixel must be known."""
+    def __init__(
+        self,
+        *,
+        tolerance: _builtins.float = ...,
+        gzip: _builtins.bool = ...,
+        micrometres: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gzip", b"gzip", "micrometres", b"micrometres", "tolerance", b"tolerance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeoJsonOptions: _TypeAlias = GeoJsonOptions  # noqa: Y015
+
+@_typing.final
 class RawImage(_message.Message):
     """Pixels without a file format."""
 
@@ -135,6 +168,8 @@ class SegmentRequest(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     CONFIDENCE_MAP_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PIXEL_SIZE_UM_FIELD_NUMBER: _builtins.int
+    GEOJSON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model reference: "name" (latest), "name@3" or "name@alias"."""
     encoded: _builtins.bytes
@@ -145,9 +180,17 @@ class SegmentRequest(_message.Message):
     """Also return the confidence map as an 8-bit grey PNG."""
     priority: Global___Priority.ValueType
     """Whether it overtakes others."""
+    pixel_size_um: _builtins.float
+    """Side of a pixel in micrometres, where the file does not say it.
+    Default: 0, not known. Range: [0, 10000].
+    """
     @_builtins.property
     def raw(self) -> Global___RawImage:
         """Raw 8-bit pixels."""
+
+    @_builtins.property
+    def geojson(self) -> Global___GeoJsonOptions:
+        """How to write MASK_FORMAT_GEOJSON."""
 
     def __init__(
         self,
@@ -158,10 +201,12 @@ class SegmentRequest(_message.Message):
         format: Global___MaskFormat.ValueType = ...,
         confidence_map: _builtins.bool = ...,
         priority: Global___Priority.ValueType = ...,
+        pixel_size_um: _builtins.float = ...,
+        geojson: Global___GeoJsonOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["encoded", b"encoded", "image", b"image", "raw", b"raw"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encoded", b"encoded", "geojson", b"geojson", "image", b"image", "raw", b"raw"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence_map", b"confidence_map", "encoded", b"encoded", "format", b"format", "image", b"image", "model", b"model", "priority", b"priority", "raw", b"raw"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence_map", b"confidence_map", "encoded", b"encoded", "format", b"format", "geojson", b"geojson", "image", b"image", "model", b"model", "pixel_size_um", b"pixel_size_um", "priority", b"priority", "raw", b"raw"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_image: _TypeAlias = _typing.Literal["encoded", "raw"]  # noqa: Y015
     _WhichOneofArgType_image: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
@@ -337,6 +382,8 @@ class SegmentLargeHeader(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PIXEL_SIZE_UM_FIELD_NUMBER: _builtins.int
+    GEOJSON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model reference, as in SegmentRequest."""
     format: Global___MaskFormat.ValueType
@@ -347,6 +394,14 @@ class SegmentLargeHeader(_message.Message):
     """
     priority: Global___Priority.ValueType
     """Whether it overtakes others."""
+    pixel_size_um: _builtins.float
+    """Side of a pixel in micrometres, where the file does not say it.
+    Default: 0, not known. Range: [0, 10000].
+    """
+    @_builtins.property
+    def geojson(self) -> Global___GeoJsonOptions:
+        """How to write MASK_FORMAT_GEOJSON."""
+
     def __init__(
         self,
         *,
@@ -354,10 +409,12 @@ class SegmentLargeHeader(_message.Message):
         format: Global___MaskFormat.ValueType = ...,
         size_bytes: _builtins.int = ...,
         priority: Global___Priority.ValueType = ...,
+        pixel_size_um: _builtins.float = ...,
+        geojson: Global___GeoJsonOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["geojson", b"geojson"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "model", b"model", "priority", b"priority", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "geojson", b"geojson", "model", b"model", "pixel_size_um", b"pixel_size_um", "priority", b"priority", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
