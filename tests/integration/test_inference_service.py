@@ -24,6 +24,7 @@ from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from histill.core import catalog
 from histill.core.names import parse_reference
+from histill.ml.appearance import appearance_of
 from pictures import blobs
 from processes import (
     HOST,
@@ -153,6 +154,28 @@ def test_the_size_of_a_pixel_can_be_given(stub: rpc.SegmentationServiceStub) -> 
     request.geojson.tolerance, request.priority = 1, 7  # type: ignore[assignment]
     error = failure(lambda: stub.Segment(request, timeout=10))
     assert "priority: 7 is not a priority" in (error.details() or "")
+
+
+def test_an_image_of_another_kind_is_flagged(
+    shelf: tuple[str, S3ObjectStore], stub: rpc.SegmentationServiceStub, tmp_path: Path
+) -> None:
+    """A model that knows what its images look like says how unlike one is; others say nothing."""
+    pictures = [blobs(seed, side=64)[0] for seed in range(12)]
+    like = manifest(student(), name="knowing").model_copy(
+        update={"appearance": appearance_of(pictures[:8], pictures[8:])}
+    )
+    publish(shelf[1], student(), tmp_path, like=like)
+    usual = pb.SegmentRequest(model="knowing", encoded=png(blobs(99, side=64)[0]))
+    found = stub.Segment(usual, timeout=10).summary
+    assert 0 < found.unfamiliarity < 1.5
+    assert not found.out_of_distribution
+    strange = pb.SegmentRequest(model="knowing", encoded=png(np.zeros((64, 64, 3), np.uint8)))
+    found = stub.Segment(strange, timeout=10).summary
+    assert found.unfamiliarity > 1.5
+    assert found.out_of_distribution
+    strange.model = "nuclei"
+    found = stub.Segment(strange, timeout=10).summary
+    assert (found.unfamiliarity, found.out_of_distribution) == (0, False)
 
 
 def test_raw_pixels_need_no_file(stub: rpc.SegmentationServiceStub) -> None:

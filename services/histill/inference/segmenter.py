@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from histill.core.errors import InvalidArgumentError
 from histill.inference.watch import Watch
 from histill.ml import decoding, images, masks
+from histill.ml.appearance import unfamiliarity
 from histill.ml.geojson import PLAIN, Outlines
 from histill.ml.images import Image, Size
 from histill.ml.summary import Summary, summarize
@@ -64,6 +65,7 @@ class Answer:
         manifest: The version that answered.
         size: Of the mask.
         summary: Areas, objects, confidences.
+        unfamiliarity: How unlike the model's images it is; 0 when theirs are not known.
         seconds: By stage.
     """
 
@@ -72,6 +74,7 @@ class Answer:
     manifest: ModelManifest
     size: Size
     summary: Summary
+    unfamiliarity: float
     seconds: dict[str, float]
 
 
@@ -129,21 +132,28 @@ class Segmenter:
                 async with self._decoded(request, watch) as decoded:
                     image = images.with_pixel_size(decoded, request.pixel_size_um)
                     masks.check(request.form, image, request.outlines)
+                    pixels = images.fit_channels(image.pixels, model.manifest.channels)
                     found = await self._computer.classify(
                         model,
-                        images.fit_channels(image.pixels, model.manifest.channels),
+                        pixels,
                         watch=watch,
                         call=request.call,
                         progress=progress,
                     )
                     with watch.stage("encode"):
                         written = await asyncio.to_thread(
-                            _write, found, image, request, model.manifest
+                            _write, found, pixels, image, request, model.manifest
                         )
         height, width = found.mask.shape
-        mask, confidence_map, summary = written
+        mask, confidence_map, summary, unfamiliar = written
         return Answer(
-            mask, confidence_map, model.manifest, Size(height, width), summary, watch.seconds
+            mask,
+            confidence_map,
+            model.manifest,
+            Size(height, width),
+            summary,
+            unfamiliar,
+            watch.seconds,
         )
 
     async def infer(
@@ -217,11 +227,16 @@ class Segmenter:
 
 
 def _write(
-    found: ClassMap, image: Image, request: Request, manifest: ModelManifest
-) -> tuple[bytes, bytes, Summary]:
+    found: ClassMap,
+    pixels: npt.NDArray[np.uint8],
+    image: Image,
+    request: Request,
+    manifest: ModelManifest,
+) -> tuple[bytes, bytes, Summary, float]:
     context = masks.MaskContext(image, manifest.classes, manifest.reference, request.outlines)
     return (
         masks.encode(found.mask, request.form, context),
         masks.confidence_png(found.confidence) if request.confidence_map else b"",
         summarize(found, classes=len(manifest.classes), spacing=image.spacing),
+        unfamiliarity(pixels, manifest.appearance) if manifest.appearance else 0.0,
     )

@@ -13,6 +13,7 @@ from histill.inference.call import call_of
 from histill.inference.segmenter import Request
 from histill.inference.uploads import CHUNK_BYTES
 from histill.ml import images
+from histill.ml.appearance import FAR
 from histill.ml.geojson import Outlines
 from histill.ml.masks import Format
 
@@ -203,4 +204,6 @@ def _summary(answer: Answer, form: pb.MaskFormat.ValueType) -> pb.SegmentSummary
         mean_confidence=answer.summary.mean_confidence,
         times=pb.StageTimes(**milliseconds),
         format=form or pb.MASK_FORMAT_PNG,
+        unfamiliarity=answer.unfamiliarity,
+        out_of_distribution=answer.unfamiliarity > FAR,
     )

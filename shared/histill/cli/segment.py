@@ -115,4 +115,5 @@ def _line(image: Path, path: Path, found: Segmentation) -> str:
     classes = ", ".join(
         f"{c.class_name} {100 * c.pixels / area:.1f} % ({c.objects})" for c in summary.classes[1:]
     )
-    return f"{image.name} → {path}: {classes}; {total:.0f} ms with {summary.model}"
+    unlike = "; UNLIKE ITS TRAINING IMAGES" if summary.out_of_distribution else ""
+    return f"{image.name} → {path}: {classes}; {total:.0f} ms with {summary.model}{unlike}"

@@ -79,6 +79,20 @@ class DifferentialPrivacy(_Manifest):
     delta: float = Field(default=0.0, ge=0, lt=1)
 
 
+class Appearance(_Manifest):
+    """What training images look like, in the numbers of ``histill.ml.appearance.look``.
+
+    Attributes:
+        mean: Over the images, one a number.
+        std: Over the images, one a number, above 0.
+        farthest: Distance from the mean of the validation image that is farthest from it.
+    """
+
+    mean: tuple[float, ...] = Field(min_length=6, max_length=6 * 64)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=6, max_length=6 * 64)
+    farthest: float = Field(gt=0)
+
+
 # Among the metrics of a student: Dice that it loses by computing in bfloat16. Of one made
 # without data it is what its own mask changes on generated samples.
 BFLOAT16_LOSS = "dice_lost_in_bfloat16"
@@ -101,6 +115,7 @@ class ModelManifest(_Manifest):
         class_shares: Share of foreground classes in the pixels of its training images, by
             name; what is not to be told is left out.
         privacy: What its training guarantees, if anything.
+        appearance: What its training images look like, where that is known.
         metrics: Measures on validation images, e.g. ``dice`` in [0, 1].
         teachers: References of the teachers it was distilled from.
         dataset: Reference of the dataset it was trained on, or empty.
@@ -121,6 +136,7 @@ class ModelManifest(_Manifest):
     normalization: Normalization
     class_shares: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     privacy: DifferentialPrivacy | None = None
+    appearance: Appearance | None = None
     parameters: int = 0
     metrics: dict[str, float] = {}
     teachers: tuple[str, ...] = ()

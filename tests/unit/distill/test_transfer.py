@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from histill.core.manifests import Normalization
-from histill.distill.transfer import Neighbours, Transfer, familiarity, look
+from histill.distill.transfer import Neighbours, Transfer, familiarity
+from histill.ml.appearance import look
 
 
 def kind(level: int, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

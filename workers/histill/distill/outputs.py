@@ -26,6 +26,7 @@ from histill.distill.nets import count_parameters
 from histill.distill.recorded import record_statistics
 from histill.distill.report import render_report
 from histill.distill.workdir import RunResult
+from histill.ml.appearance import appearance_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,6 +86,10 @@ def describe(order: RunOrder, dataset: Dataset, outcome: Outcome) -> RunResult:
         metrics={name: value for name, value in measured.items() if math.isfinite(value)},
         image_size=whole_strides(order.spec.training.crop_size, order.spec.network.stride),
         class_shares=_class_shares(dataset, order.dataset.classes),
+        appearance=appearance_of(
+            [example.image for example in dataset.training],
+            [example.image for example in dataset.validation],
+        ),
     )
 
 

@@ -11,7 +11,8 @@ from histill.distill.boundary import boundary_weight
 from histill.distill.data import TrainingImage
 from histill.distill.multi_teacher import judge
 from histill.distill.reasons import teacher_mismatch
-from histill.distill.transfer import Transfer, look
+from histill.distill.transfer import Transfer
+from histill.ml.appearance import look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,30 +17,11 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-_PERCENTILES = (5, 50, 95)
 _WIDTH = 1.5  # of the kernel, in distances to the nearest labelled image
 _TINY = 1e-6  # between images that are all alike
 _SAMPLE = 512  # images on which distances are gauged
 _REACH = 3.0  # typical distances between neighbours, beyond which nothing is carried over
 _OWN_KIND = 1.0  # standard deviations between means that are no sign of another kind
-
-
-def look(image: npt.NDArray[np.uint8]) -> Floats:
-    """What an image looks like, float32 [6 x channels].
-
-    Mean, standard deviation, percentiles and mean gradient of each channel, in [0, 1].
-    """
-    pixels = image.astype(np.float32) / 255
-    # An image of one row or column has no gradient that way.
-    padded = np.pad(pixels, ((0, 1), (0, 1), (0, 0)), mode="edge")
-    steps = [np.abs(np.diff(padded, axis=axis)).mean(axis=(0, 1)) for axis in (0, 1)]
-    rows = [
-        pixels.mean(axis=(0, 1)),
-        pixels.std(axis=(0, 1)),
-        *np.percentile(pixels, _PERCENTILES, axis=(0, 1)),
-        np.mean(steps, axis=0),
-    ]
-    return np.concatenate(rows).astype(np.float32)
 
 
 def familiarity(image: npt.NDArray[np.uint8], normalization: Normalization) -> float:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from histill.core.jobs import JobError, Progress
 from histill.core.manifests import (
+    Appearance,
     DatasetManifest,
     DifferentialPrivacy,
     ModelManifest,
@@ -83,6 +84,8 @@ class RunResult(_Message):
         image_size: Side of the crops or samples that it was trained on, in pixels.
         class_shares: Of the foreground classes in the pixels of labelled training images.
         privacy: What the student inherits of its teachers' guarantees.
+        appearance: What the images look like; of a student made without data, those of its
+            first teacher.
     """
 
     role: ModelRole
@@ -94,6 +97,7 @@ class RunResult(_Message):
     image_size: int = 0
     class_shares: dict[str, float] = {}
     privacy: DifferentialPrivacy | None = None
+    appearance: Appearance | None = None
 
 
 def made_manifest(

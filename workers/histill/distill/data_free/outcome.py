@@ -121,6 +121,7 @@ def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) ->
         image_size=sample_side(order.spec, order.teachers),
         class_shares=first.class_shares,
         privacy=privacy.inherited(order.teachers),
+        appearance=first.appearance,
     )
     np.savez_compressed(folder / SAMPLES, allow_pickle=False, **samples)
     save_file(_generators(outcome.engine), folder / GENERATORS)

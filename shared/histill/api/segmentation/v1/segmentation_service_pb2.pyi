@@ -303,6 +303,8 @@ class SegmentSummary(_message.Message):
     MEAN_CONFIDENCE_FIELD_NUMBER: _builtins.int
     TIMES_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    UNFAMILIARITY_FIELD_NUMBER: _builtins.int
+    OUT_OF_DISTRIBUTION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The version that answered: "name@3"."""
     height: _builtins.int
@@ -313,6 +315,14 @@ class SegmentSummary(_message.Message):
     """Mean of the winning probability over all pixels, in [0, 1]."""
     format: Global___MaskFormat.ValueType
     """How the mask is written."""
+    unfamiliarity: _builtins.float
+    """How unlike the model's training images this one is: 1 is as far from their mean
+    as the farthest of its validation images. 0 when the model's are not known.
+    """
+    out_of_distribution: _builtins.bool
+    """It looks like no image of the model's kind (unfamiliarity above 1.5): another
+    stain, organ or modality. Do not trust the mask.
+    """
     @_builtins.property
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassSummary]:
         """One entry a class, the background included."""
@@ -331,10 +341,12 @@ class SegmentSummary(_message.Message):
         mean_confidence: _builtins.float = ...,
         times: Global___StageTimes | None = ...,
         format: Global___MaskFormat.ValueType = ...,
+        unfamiliarity: _builtins.float = ...,
+        out_of_distribution: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "format", b"format", "height", b"height", "mean_confidence", b"mean_confidence", "model", b"model", "times", b"times", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "format", b"format", "height", b"height", "mean_confidence", b"mean_confidence", "model", b"model", "out_of_distribution", b"out_of_distribution", "times", b"times", "unfamiliarity", b"unfamiliarity", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
