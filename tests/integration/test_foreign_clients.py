@@ -138,8 +138,9 @@ def test_triton_counts(triton: Any) -> None:
 
 
 @needs_clients
-def test_a_client_of_reflection_alone(service: Service) -> None:
+def test_a_client_of_reflection_alone(service: Service, triton: Any) -> None:
     """grpc-requests knows nothing of us but what reflection tells."""
+    del triton  # it counts requests, and comes first
     found = output_of(PYTHON, CLIENTS / "reflected.py", service.target)
     assert "inference.GRPCInferenceService" in found["services"]
     assert "histill.api.segmentation.v1.SegmentationService" in found["services"]
@@ -155,5 +156,5 @@ def test_buf_curl(service: Service) -> None:
     url = f"http://{service.target}/inference.GRPCInferenceService/ModelMetadata"
     flags = ["--protocol", "grpc", "--http2-prior-knowledge", "-d", '{"name": "nuclei"}']
     found = output_of(buf, "curl", *flags, url)
-    assert found["platform"] == "onnxruntime_onnx"
+    assert found["platform"] in {"onnxruntime_onnx", "openvino"}
     assert found["versions"] == ["1"]

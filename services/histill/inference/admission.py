@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from histill.core.errors import DeadlineExceededError, ResourceExhaustedError
+from histill.inference.lanes import Lane
 from histill.inference.slots import Slots
 
 if TYPE_CHECKING:
@@ -29,7 +27,8 @@ class Admission:
     Args:
         workers: Computations at a time, each on a thread of its own.
         max_queue: Requests that may be inside beyond that; as many urgent ones besides.
-        max_per_project: Requests of one project that may be inside; 0 sets no bound.
+        max_per_project: Requests of one project that may be inside, and as many urgent ones; 0
+            sets no bound.
 
     Attributes:
         workers: Computations at a time.
@@ -40,10 +39,10 @@ class Admission:
         self._most_of_project = max_per_project
         self.workers = workers
         self._inside: Counter[bool] = Counter()
-        self._of_project: Counter[str] = Counter()
-        self._slots = Slots(workers)
-        self._large = Slots(workers)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="compute")
+        self._of_project: Counter[tuple[str, bool]] = Counter()
+        self._computing = Lane(workers, "compute")
+        self._coding = Lane(workers, "code")
+        self._large = {urgent: Slots(workers) for urgent in (False, True)}
         self._mean_s = 0.1
 
     @contextmanager
@@ -57,17 +56,18 @@ class Admission:
         """
         self._check(call)
         self._inside[call.urgent] += 1
-        self._of_project[call.project] += 1
+        mine = call.project, call.urgent
+        self._of_project[mine] += 1
         try:
             yield
         finally:
             self._inside[call.urgent] -= 1
-            self._of_project[call.project] -= 1
-            if not self._of_project[call.project]:
-                del self._of_project[call.project]
+            self._of_project[mine] -= 1
+            if not self._of_project[mine]:
+                del self._of_project[mine]
 
     def _check(self, call: Call) -> None:
-        inside, own = self._inside[call.urgent], self._of_project[call.project]
+        inside, own = self._inside[call.urgent], self._of_project[call.project, call.urgent]
         if self._most_of_project and own >= self._most_of_project:
             raise ResourceExhaustedError(
                 f"{own} requests of project {call.project} are being worked on or wait, which is "
@@ -94,51 +94,35 @@ class Admission:
 
     def _wait_s(self, *, urgent: bool) -> float:
         """Seconds until a newcomer would have a slot: those who compute are half done."""
-        if self._slots.free:
+        slots = self._computing.slots
+        if slots.free:
             return 0.0
-        return self._mean_s * (self._slots.ahead(urgent=urgent) / self.workers + 0.5)
+        return self._mean_s * (slots.ahead(urgent=urgent) / self.workers + 0.5)
 
     @asynccontextmanager
     async def large(self, call: Call) -> AsyncIterator[None]:
         """Held while an image of many tiles is in memory: as many as there are workers.
 
+        Urgent ones have as much room again, and need not wait until others are done.
+
         Raises:
             DeadlineExceededError: The deadline passed before there was room.
         """
-        await self._large.acquire(call)
+        room = self._large[call.urgent]
+        await room.acquire(call)
         try:
             yield
         finally:
-            self._large.release()
+            room.release()
 
     async def compute(self, work: Callable[[], T], call: Call) -> tuple[T, float]:
-        """Runs ``work`` on a compute thread when its turn comes.
+        """One run of a network, when its turn comes; see ``Lane.run``."""
+        return await self._computing.run(work, call, ended=self._took)
 
-        A cancelled caller gives its place in the queue up at once; work that has begun
-        keeps its slot until it ends, since a thread cannot be stopped.
+    async def aside(self, work: Callable[[], T], call: Call) -> T:
+        """Decoding or encoding, beside the computations and as many at a time."""
+        result, _ = await self._coding.run(work, call)
+        return result
 
-        Args:
-            work: Blocks for as long as one run of a network takes.
-            call: Its deadline, after which nothing begins, and its priority.
-
-        Returns:
-            The result, and the seconds spent waiting for a slot.
-
-        Raises:
-            DeadlineExceededError: The deadline passed before the work began.
-        """
-        asked = time.monotonic()
-        await self._slots.acquire(call)
-        began = time.monotonic()
-        loop = asyncio.get_running_loop()
-
-        def done(ended: asyncio.Future[T]) -> None:
-            # Looked at, so that asyncio does not report what a cancelled caller left.
-            ended.exception()
-            self._mean_s += _NEWEST * (time.monotonic() - began - self._mean_s)
-            self._slots.release()
-
-        running = loop.run_in_executor(self._threads, work)
-        running.add_done_callback(done)
-        # Shielded: a cancelled future would call back while its thread goes on.
-        return await asyncio.shield(running), began - asked
+    def _took(self, seconds: float) -> None:
+        self._mean_s += _NEWEST * (seconds - self._mean_s)

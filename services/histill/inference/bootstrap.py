@@ -78,7 +78,14 @@ async def run(settings: InferenceSettings) -> None:
             raise UnavailableError(f"not loaded yet: {', '.join(missing)}")
 
     open_inference = OpenInferenceServicer(
-        segmenter, directory, listing, pool, statistics, workers=workers, ready=ready
+        segmenter,
+        directory,
+        listing,
+        pool,
+        statistics,
+        workers=workers,
+        max_message_bytes=settings.server.max_message_bytes,
+        ready=ready,
     )
 
     def register(server: grpc.aio.Server) -> None:

@@ -51,9 +51,9 @@ class Computer:
         self._tile = tile
         self._overlap = overlap
 
-    def is_large(self, pixels: int) -> bool:
-        """Whether an image of that many pixels is cut into tiles."""
-        return pixels > self._tile**2
+    def is_large(self, height: int, width: int, *, stride: int) -> bool:
+        """Whether an image is cut into tiles, once its sides are multiples of the stride."""
+        return _up(height, stride) * _up(width, stride) > self._tile**2
 
     async def classify(
         self,
@@ -76,10 +76,10 @@ class Computer:
         Raises:
             DeadlineExceededError: The deadline passed before the end.
         """
-        if not self.is_large(pixels.shape[0] * pixels.shape[1]):
+        stride = model.runtime.stride
+        if not self.is_large(*pixels.shape[:2], stride=stride):
             parts = await self._whole(model, pixels[None], _BOTH, watch, call)
             return ClassMap(*(part[0] for part in parts))
-        stride = model.runtime.stride
         canvas = Canvas(
             pixels,
             classes=len(model.manifest.classes),
@@ -88,19 +88,25 @@ class Computer:
             overlap=self._overlap,
         )
         # A slot for each tile: small images pass in between, and a cancel ends it.
-        running: deque[tuple[Tile, asyncio.Task[Floats]]] = deque()
-        waiting = iter(canvas.tiles)
+        running: deque[tuple[Tile, asyncio.Task[tuple[Floats, float, float]]]] = deque()
+        waiting, began = iter(canvas.tiles), time.monotonic()
         try:
             for number in range(len(canvas.tiles)):
                 for tile in islice(waiting, self._admission.workers - len(running)):
                     work = partial(_one_tile, model.runtime, canvas, tile)
                     running.append((tile, asyncio.create_task(self._run(work, 1, watch, call))))
                 tile, task = running.popleft()
-                await asyncio.to_thread(canvas.add, tile, await task)
+                found, waited, _ = await task
+                if not number:
+                    watch.seconds["queue"] += waited
+                    began += waited
+                await asyncio.to_thread(canvas.add, tile, found)
                 progress((number + 1) / len(canvas.tiles))
         finally:
             for _, task in running:
                 task.cancel()
+            # By the clock: several tiles are computed at a time.
+            watch.seconds["compute"] += time.monotonic() - began
         return await asyncio.to_thread(canvas.result)
 
     async def answer(
@@ -127,7 +133,7 @@ class Computer:
         Raises:
             DeadlineExceededError: The deadline passed before the end.
         """
-        if self.is_large(batch.shape[1] * batch.shape[2]):
+        if self.is_large(*batch.shape[1:3], stride=model.runtime.stride):
             maps = [await self.classify(model, each, watch=watch, call=call) for each in batch]
             found = {
                 MASK: np.stack([each.mask for each in maps]),
@@ -141,22 +147,33 @@ class Computer:
         self, model: LoadedModel, batch: Pixels, outputs: Sequence[str], watch: Watch, call: Call
     ) -> list[npt.NDArray[Any]]:
         """Outputs of images that fit a tile, as many at once as have its pixels together."""
-        at_once = max(1, self._tile**2 // (batch.shape[1] * batch.shape[2]))
+        height, width = (_up(side, model.runtime.stride) for side in batch.shape[1:3])
+        at_once = max(1, self._tile**2 // (height * width))
         parts = []
         for start in range(0, len(batch), at_once):
             part = batch[start : start + at_once]
             work = partial(_padded, model.runtime, outputs, part)
-            parts.append(await self._run(work, len(part), watch, call))
+            made, waited, took = await self._run(work, len(part), watch, call)
+            watch.seconds["queue"] += waited
+            watch.seconds["compute"] += took
+            parts.append(made)
         return (
             parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
         )
 
-    async def _run(self, work: Callable[[], T], size: int, watch: Watch, call: Call) -> T:
+    async def _run(
+        self, work: Callable[[], T], size: int, watch: Watch, call: Call
+    ) -> tuple[T, float, float]:
+        """The result, seconds of waiting, and seconds of computing."""
         started = time.monotonic()
         result, waited = await self._admission.compute(work, call)
-        watch.seconds["queue"] += waited
-        watch.ran(size, time.monotonic() - started - waited)
-        return result
+        took = time.monotonic() - started - waited
+        watch.runs.append((size, took))
+        return result, waited, took
+
+
+def _up(side: int, stride: int) -> int:
+    return -(-side // stride) * stride
 
 
 def _padded(runtime: Runtime, outputs: Sequence[str], batch: Pixels) -> list[npt.NDArray[Any]]:

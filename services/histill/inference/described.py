@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from histill.inference.models import LoadedModel
     from histill.inference.statistics import Counts, Duration
 
-_PLATFORM = "onnxruntime_onnx"
+# As Triton names them.
+_PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "openvino": "openvino"}
 
 
 def metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMetadataResponse:
@@ -23,7 +24,7 @@ def metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMetadataRes
     response = pb.ModelMetadataResponse(
         name=model.manifest.name,
         versions=[str(number) for number in versions],
-        platform=_PLATFORM,
+        platform=_PLATFORMS[model.runtime.name],
     )
     channels = model.manifest.channels
     response.inputs.add(name=tensors.INPUT, datatype="UINT8", shape=(-1, -1, -1, channels))
@@ -37,7 +38,7 @@ def config(model: LoadedModel, *, workers: int) -> pb.ModelConfig:
     manifest = model.manifest
     made = pb.ModelConfig(
         name=manifest.name,
-        platform=_PLATFORM,
+        platform=_PLATFORMS[model.runtime.name],
         backend=model.runtime.name,
         max_batch_size=tensors.MAX_BATCH,
         default_model_filename=ONNX,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from histill.core import catalog
 from histill.core.errors import (
     FailedPreconditionError,
     HistillError,
+    InvalidArgumentError,
     NotFoundError,
     UnavailableError,
 )
@@ -56,23 +58,38 @@ class Directory:
         self._preload = tuple(preload)
         self._poll_s = poll_s
         self._targets: dict[str, _Target] = {}
+        self._unloads: Counter[str] = Counter()
         for reference in preload:
             parse_reference(reference, field="HISTILL_INFERENCE__PRELOAD")
 
-    async def get(self, reference: str) -> LoadedModel:
+    async def get(self, reference: str, *, field: str = "model") -> LoadedModel:
         """The model that answers for a reference now.
 
+        Args:
+            reference: Of the model.
+            field: Path of the field it came from, for the error.
+
         Raises:
-            InvalidArgumentError: It is no reference; names the field ``model``.
+            InvalidArgumentError: It is no reference; names the field.
             NotFoundError: There is no such model.
             HistillError: As ``ModelPool.get``.
         """
-        parse_reference(reference, field="model")
+        parse_reference(reference, field=field)
         target = self._targets.get(reference)
         if target is None:
             return await self._take(reference)
         target.asked = time.monotonic()
         return await self._pool.get(target.manifest)
+
+    async def find(self, reference: str, *, field: str) -> ModelManifest:
+        """What a reference points at in the registry, without loading it.
+
+        Raises:
+            InvalidArgumentError: It is no reference; names the field.
+            NotFoundError: There is no such model.
+        """
+        parse_reference(reference, field=field)
+        return await asyncio.to_thread(catalog.find, self._store, catalog.MODELS, reference)
 
     async def load(self, reference: str) -> LoadedModel:
         """What a reference points at now, loaded if need be.
@@ -87,17 +104,23 @@ class Directory:
         """Lets a model's versions go; a request for one loads it again.
 
         Raises:
+            InvalidArgumentError: It is no name of a model.
             NotFoundError: None of it is loaded.
             FailedPreconditionError: It is one of those that stay.
         """
+        if parse_reference(name, field="model_name").name != name:
+            raise InvalidArgumentError.of(
+                "model_name", f"{name!r}; write the name alone: all its versions are let go"
+            )
         if any(parse_reference(each, field="").name == name for each in self._preload):
             raise FailedPreconditionError(
                 f"{name} is in HISTILL_INFERENCE__PRELOAD and stays loaded; take it out there"
             )
-        if not self._pool.let_go(name):
-            raise NotFoundError(f"no version of {name} is loaded")
+        self._unloads[name] += 1
         for reference in [r for r, t in self._targets.items() if t.manifest.name == name]:
             del self._targets[reference]
+        if not self._pool.let_go(name):
+            raise NotFoundError(f"no version of {name} is loaded")
 
     async def follow(self) -> None:
         """Loads the preload list, then follows every reference until cancelled."""
@@ -118,11 +141,13 @@ class Directory:
     async def _look(self, reference: str) -> None:
         target = self._targets.get(reference)
         keep = reference in self._preload
+        if target is None and not keep:
+            return  # unloaded since this round began
         if target and not keep and time.monotonic() - target.asked > _FOLLOWED_S:
             del self._targets[reference]
             return
         try:
-            await self._take(reference)
+            await self._take(reference, following=True)
         except NotFoundError as exc:
             if self._targets.pop(reference, None) or keep:
                 log.warning("reference_gone", model=reference, why=str(exc))
@@ -135,10 +160,15 @@ class Directory:
             # A fault of ours with one reference must not end the following of all.
             log.exception("look_crashed", model=reference)
 
-    async def _take(self, reference: str) -> LoadedModel:
+    async def _take(self, reference: str, *, following: bool = False) -> LoadedModel:
         """Looks a reference up, loads what it names, and only then points it there."""
+        name = parse_reference(reference, field="").name
+        unloads = self._unloads[name]
         manifest = await asyncio.to_thread(catalog.find, self._store, catalog.MODELS, reference)
         model = await self._pool.get(manifest)
+        if following and self._unloads[name] != unloads:
+            self._pool.let_go(name)  # somebody let it go meanwhile, and nobody asked since
+            return model
         before = self._targets.get(reference)
         if before is None or before.manifest.reference != manifest.reference:
             log.info(

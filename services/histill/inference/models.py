@@ -137,6 +137,7 @@ class ModelPool:
         self._models[manifest.reference] = model
         self._refused.pop(manifest.reference, None)
         measures.MODELS_LOADED.set(len(self._models))
+        self._give_back()  # of runtimes that were tried
         log.info(
             "model_loaded",
             model=manifest.reference,

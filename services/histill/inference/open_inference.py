@@ -5,12 +5,15 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from histill.api.inference.v2 import grpc_service_pb2 as pb
 from histill.api.inference.v2 import grpc_service_pb2_grpc as rpc
-from histill.core.errors import HistillError, InvalidArgumentError
+from histill.core.errors import HistillError, InvalidArgumentError, ResourceExhaustedError
 from histill.inference import described, parameters, tensors
 from histill.inference.call import call_of
-from histill.rpc.statuses import code_of
+from histill.inference.servicer import HEADROOM_BYTES
+from histill.rpc.statuses import code_of, to_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 
+log = structlog.get_logger()
+
 # Of Triton's: those that work here, by the names under which clients look for them.
 EXTENSIONS = ("model_configuration", "model_repository", "schedule_policy", "statistics")
 
@@ -40,6 +45,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         pool: Knows what is in memory.
         statistics: Knows what was asked.
         workers: Computations at a time.
+        max_message_bytes: Of an answer.
         ready: Raises a HistillError while the service cannot do its work.
     """
 
@@ -52,6 +58,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         statistics: Statistics,
         *,
         workers: int,
+        max_message_bytes: int,
         ready: Callable[[], Awaitable[None]],
     ) -> None:
         self._segmenter = segmenter
@@ -60,6 +67,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         self._pool = pool
         self._statistics = statistics
         self._workers = workers
+        self._max_answer = max_message_bytes - HEADROOM_BYTES
         self._ready = ready
 
     async def ServerLive(  # noqa: N802
@@ -88,7 +96,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         context: Context,  # noqa: ARG002 - nothing of it matters here
     ) -> pb.ModelReadyResponse:
         """As the proto says; errors of a model that cannot be loaded are the call's."""
-        await self._directory.get(_reference(request.name, request.version))
+        await self._directory.get(_reference(request.name, request.version), field="name")
         return pb.ModelReadyResponse(ready=True)
 
     async def ServerMetadata(  # noqa: N802
@@ -107,7 +115,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         context: Context,  # noqa: ARG002 - nothing of it matters here
     ) -> pb.ModelMetadataResponse:
         """As the proto says."""
-        model = await self._directory.get(_reference(request.name, request.version))
+        model = await self._directory.get(_reference(request.name, request.version), field="name")
         versions = await self._listing.versions(model.manifest.name)
         return described.metadata(model, versions)
 
@@ -117,7 +125,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         context: Context,  # noqa: ARG002 - nothing of it matters here
     ) -> pb.ModelConfigResponse:
         """As the proto says."""
-        model = await self._directory.get(_reference(request.name, request.version))
+        model = await self._directory.get(_reference(request.name, request.version), field="name")
         return pb.ModelConfigResponse(config=described.config(model, workers=self._workers))
 
     async def ModelStatistics(  # noqa: N802
@@ -126,17 +134,13 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         context: Context,  # noqa: ARG002 - nothing of it matters here
     ) -> pb.ModelStatisticsResponse:
         """As the proto says."""
-        if request.version:
-            model = await self._directory.get(_reference(request.name, request.version))
-            chosen = [model.manifest.reference]
-        else:
-            chosen = self._statistics.references(request.name)
-            if request.name and not chosen:  # asked nothing yet, or unknown
-                model = await self._directory.get(request.name)
-                chosen = [model.manifest.reference]
+        chosen = [] if request.version else self._statistics.references(request.name)
+        if request.name and not chosen:  # one version; or asked nothing yet, or unknown
+            reference = _reference(request.name, request.version)
+            chosen = [(await self._directory.find(reference, field="name")).reference]
         return pb.ModelStatisticsResponse(
             model_stats=[
-                described.statistics(each, self._statistics.of(each), self._pool.peek(each))
+                described.statistics(each, self._statistics.peek(each), self._pool.peek(each))
                 for each in chosen
             ]
         )
@@ -200,17 +204,33 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
             try:
                 response.infer_response.CopyFrom(await self._infer(request, context))
             except HistillError as exc:
-                response.error_message = f"[{code_of(exc).name}] {exc}"
+                response.error_message = self._told(exc)
                 response.infer_response.id = request.id
             if parameters.flag(request, "triton_enable_empty_final_response"):
                 response.infer_response.parameters["triton_final_response"].bool_param = True
             yield response
+
+    @staticmethod
+    def _told(exc: HistillError) -> str:
+        """An error within a stream, whose status is that of the whole."""
+        status = to_status(exc)
+        code = code_of(exc).name
+        if code == "INTERNAL":
+            log.error("stream_request_failed", why=status.message)
+        later = exc.retry_after_s if isinstance(exc, ResourceExhaustedError) else None
+        hint = f"; come back in {later:.2g} s" if later is not None else ""
+        return f"[{code}] {status.message}{hint}"
 
     async def _infer(
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
         names = tensors.wanted(request)
         batch = tensors.image_batch(request)
+        if (size := tensors.answer_bytes(batch.shape, names)) > self._max_answer:
+            raise ResourceExhaustedError(
+                f"the answer would have {size} bytes, more than one message may; send fewer or "
+                "smaller images, ask for the mask alone, or call SegmentLarge"
+            )
         model, found = await self._segmenter.infer(
             _reference(request.model_name, request.model_version),
             batch,

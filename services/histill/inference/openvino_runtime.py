@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import openvino
 
-from histill.core.errors import CorruptArtifactError, RuntimeFailedError
+from histill.core.errors import (
+    CorruptArtifactError,
+    ResourceExhaustedError,
+    RuntimeFailedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +79,7 @@ class OpenVinoRuntime:
         }
         try:
             compiled = _core().compile_model(_core().read_model(data), "CPU", settings)
-        except RuntimeError as exc:
+        except (RuntimeError, MemoryError) as exc:
             raise CorruptArtifactError(f"{reference}/model.onnx: OpenVINO failed: {exc}") from exc
         return cls(compiled, stride, precision)
 
@@ -88,7 +92,11 @@ class OpenVinoRuntime:
             found = mine.infer({_INPUT: images}, share_inputs=True, share_outputs=True)
             # The next run of this thread writes where these lie.
             return [found[name].copy() for name in outputs]
-        except RuntimeError as exc:
+        except (RuntimeError, MemoryError) as exc:
+            if isinstance(exc, MemoryError) or "alloc" in str(exc).lower():
+                raise ResourceExhaustedError(
+                    "not enough memory to compute", retry_after_s=1.0
+                ) from exc
             raise RuntimeFailedError(f"OpenVINO failed: {exc}") from exc
 
 

@@ -32,8 +32,17 @@ def timeout_s(request: pb.ModelInferRequest) -> float | None:
 
 
 def flag(request: pb.ModelInferRequest, name: str) -> bool:
-    """A parameter that is true or false; false where it is unset."""
-    return name in request.parameters and request.parameters[name].bool_param
+    """A parameter that is true or false; false where it is unset.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    if name not in request.parameters:
+        return False
+    value = request.parameters[name]
+    if value.WhichOneof("parameter_choice") != "bool_param":
+        raise InvalidArgumentError.of(f"parameters[{name}]", "must be true or false")
+    return value.bool_param
 
 
 def _number(request: pb.ModelInferRequest, name: str) -> int:

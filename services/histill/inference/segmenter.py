@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from histill.core.errors import InvalidArgumentError
@@ -129,7 +129,7 @@ class Segmenter:
         with self._admission.admitted(request.call):
             model = await self._directory.get(request.model)
             with self._counted(model, watch):
-                async with self._decoded(request, watch) as decoded:
+                async with self._decoded(request, model, watch) as decoded:
                     image = images.with_pixel_size(decoded, request.pixel_size_um)
                     masks.check(request.form, image, request.outlines)
                     pixels = images.fit_channels(image.pixels, model.manifest.channels)
@@ -141,9 +141,8 @@ class Segmenter:
                         progress=progress,
                     )
                     with watch.stage("encode"):
-                        written = await asyncio.to_thread(
-                            _write, found, pixels, image, request, model.manifest
-                        )
+                        write = partial(_write, found, pixels, image, request, model.manifest)
+                        written = await self._admission.aside(write, request.call)
         height, width = found.mask.shape
         mask, confidence_map, summary, unfamiliar = written
         return Answer(
@@ -183,7 +182,7 @@ class Segmenter:
                     f"it has {batch.shape[3]} channels; the model takes {model.manifest.channels}",
                 )
             with self._counted(model, watch, images=len(batch)):
-                async with self._room(size, call, watch):
+                async with self._room(size, model, call, watch):
                     found = await self._computer.answer(
                         model, batch, outputs, watch=watch, call=call
                     )
@@ -202,25 +201,33 @@ class Segmenter:
         watch.report(model.manifest.name)
 
     @asynccontextmanager
-    async def _decoded(self, request: Request, watch: Watch) -> AsyncIterator[Image]:
-        source, most = request.source, self._max_pixels
+    async def _decoded(
+        self, request: Request, model: LoadedModel, watch: Watch
+    ) -> AsyncIterator[Image]:
+        source, most, call = request.source, self._max_pixels, request.call
         if isinstance(source, Image):
             size = Size(*source.pixels.shape[:2])
-            async with self._room(size, request.call, watch):
+            async with self._room(size, model, call, watch):
                 yield source
             return
         with watch.stage("decode"):
-            size = await asyncio.to_thread(decoding.probe, source, max_pixels=most)
-        async with self._room(size, request.call, watch):
+            size = await self._admission.aside(
+                partial(decoding.probe, source, max_pixels=most), call
+            )
+        async with self._room(size, model, call, watch):
             with watch.stage("decode"):
-                image = await asyncio.to_thread(decoding.decode, source, max_pixels=most)
+                image = await self._admission.aside(
+                    partial(decoding.decode, source, max_pixels=most), call
+                )
             yield image
 
     @asynccontextmanager
-    async def _room(self, size: Size, call: Call, watch: Watch) -> AsyncIterator[None]:
+    async def _room(
+        self, size: Size, model: LoadedModel, call: Call, watch: Watch
+    ) -> AsyncIterator[None]:
         """Holds the right to the memory of an image of this size."""
         async with AsyncExitStack() as held:
-            if self._computer.is_large(size.pixels):
+            if self._computer.is_large(size.height, size.width, stride=model.runtime.stride):
                 with watch.stage("queue"):
                     await held.enter_async_context(self._admission.large(call))
             yield

@@ -12,7 +12,7 @@ from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
 from histill.inference.call import call_of
 from histill.inference.segmenter import Request
 from histill.inference.uploads import CHUNK_BYTES
-from histill.ml import images
+from histill.ml import geojson, images
 from histill.ml.appearance import FAR
 from histill.ml.geojson import Outlines
 from histill.ml.masks import Format
@@ -38,7 +38,7 @@ _FORMATS = {
     pb.MASK_FORMAT_RAW: Format.RAW,
 }
 # What a message holds besides its mask.
-_HEADROOM_BYTES = 64 << 10
+HEADROOM_BYTES = 64 << 10
 
 
 class SegmentationServicer(rpc.SegmentationServiceServicer):
@@ -65,7 +65,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         self._listing = listing
         self._uploads = uploads
         self._max_pixels = max_pixels
-        self._max_answer = max_message_bytes - _HEADROOM_BYTES
+        self._max_answer = max_message_bytes - HEADROOM_BYTES
 
     async def Segment(self, request: pb.SegmentRequest, context: Context) -> pb.SegmentResponse:  # noqa: N802
         """As the proto says."""
@@ -76,7 +76,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
                 form=_form(request.format),
                 call=call_of(context, urgent=_urgent(request.priority)),
                 confidence_map=request.confidence_map,
-                pixel_size_um=request.pixel_size_um,
+                pixel_size_um=images.pixel_size(request.pixel_size_um),
                 outlines=_outlines(request.geojson),
             )
         )
@@ -100,17 +100,18 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
             raise InvalidArgumentError.of("header", "the first message must be the header")
         header = first.header
         form = _form(header.format)
-        # Before the upload: a wrong name need not wait for gigabytes.
-        await self._segmenter.prepare(header.model)
+        # Before the upload: what is wrong here need not wait for gigabytes.
+        outlines, pixel_um = _outlines(header.geojson), images.pixel_size(header.pixel_size_um)
         call = call_of(context, urgent=_urgent(header.priority))
+        await self._segmenter.prepare(header.model)
         async with self._uploads.receive(_chunks(parts), header.size_bytes) as file:
             request = Request(
                 header.model,
                 file,
                 form,
                 call,
-                pixel_size_um=header.pixel_size_um,
-                outlines=_outlines(header.geojson),
+                pixel_size_um=pixel_um,
+                outlines=outlines,
             )
             news: asyncio.Queue[float | None] = asyncio.Queue()
             work = asyncio.create_task(self._segmenter.segment(request, progress=news.put_nowait))
@@ -168,7 +169,7 @@ def _urgent(value: pb.Priority.ValueType) -> bool:
 
 
 def _outlines(options: pb.GeoJsonOptions) -> Outlines:
-    return Outlines(options.tolerance, options.gzip, options.micrometres)
+    return geojson.checked(Outlines(options.tolerance, options.gzip, options.micrometres))
 
 
 def _form(value: pb.MaskFormat.ValueType) -> Format:

@@ -74,8 +74,12 @@ class Statistics:
         self._counts: defaultdict[str, Counts] = defaultdict(Counts)
 
     def of(self, reference: str) -> Counts:
-        """Of ``name@version``; all zero where nothing was asked."""
+        """Of ``name@version``, to count with."""
         return self._counts[reference]
+
+    def peek(self, reference: str) -> Counts:
+        """Of ``name@version``, to read; all zero where nothing was asked."""
+        return self._counts.get(reference, Counts())
 
     def references(self, name: str = "") -> list[str]:
         """Versions that were asked, of one model or of all."""

@@ -11,7 +11,7 @@ from histill.core.errors import InvalidArgumentError
 from histill.inference.runtime import CONFIDENCE, MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -33,6 +33,7 @@ def image_batch(request: pb.ModelInferRequest) -> npt.NDArray[np.uint8]:
     if [each.name for each in request.inputs] != [INPUT]:
         raise InvalidArgumentError.of("inputs", f"must be one tensor named {INPUT!r}")
     tensor = request.inputs[0]
+    _no_parameters("inputs[0]", tensor.parameters)
     if tensor.datatype != "UINT8":
         raise InvalidArgumentError.of("inputs[0].datatype", f"{tensor.datatype!r}; must be UINT8")
     shape = tuple(tensor.shape)
@@ -65,6 +66,19 @@ def _content(
     return values.astype(np.uint8)
 
 
+def _no_parameters(path: str, parameters: Mapping[str, Any]) -> None:
+    if parameters:
+        name = min(parameters)[:64]
+        raise InvalidArgumentError.of(
+            f"{path}.parameters[{name}]", "tensors take no parameters here, nor shared memory"
+        )
+
+
+def answer_bytes(shape: Sequence[int], names: Sequence[str]) -> int:
+    """Bytes of the outputs of images [N, H, W, C]."""
+    return math.prod(shape[:3]) * sum(np.dtype(_TYPES[OUTPUTS[name]]).itemsize for name in names)
+
+
 def wanted(request: pb.ModelInferRequest) -> list[str]:
     """Names of the outputs that are asked for, all when none is named.
 
@@ -77,6 +91,10 @@ def wanted(request: pb.ModelInferRequest) -> list[str]:
             raise InvalidArgumentError.of(
                 f"outputs[{index}].name", f"{name!r}; must be one of {', '.join(OUTPUTS)}"
             )
+        if name in names[:index]:
+            raise InvalidArgumentError.of(f"outputs[{index}].name", f"{name!r} is asked for twice")
+    for index, each in enumerate(request.outputs):
+        _no_parameters(f"outputs[{index}]", each.parameters)
     return names
 
 

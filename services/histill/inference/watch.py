@@ -43,11 +43,6 @@ class Watch:
         finally:
             self.seconds[name] += time.monotonic() - started
 
-    def ran(self, size: int, seconds: float) -> None:
-        """Notes a run of the network."""
-        self.seconds["compute"] += seconds
-        self.runs.append((size, seconds))
-
     def report(self, model: str) -> None:
         """Hands the sums to the metrics, under the model's name."""
         for name, seconds in self.seconds.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from histill.ml.polygons import Part
+    from histill.ml.polygons import Part, Ring
 
 _UM_PER_MM = 1000
-_DIGITS = 3  # of a coordinate behind the point: a nanometre, or a thousandth of a pixel
+_DIGITS = 3  # of a coordinate in pixels, behind the point
+_LEAST_CORNERS = 4  # of a closed ring, whose first is also its last
 MAX_TOLERANCE = 100.0
 
 
@@ -45,17 +47,25 @@ class Outlines:
 PLAIN = Outlines()
 
 
-def check(outlines: Outlines, spacing: tuple[float, float] | None) -> None:
-    """Finds out before the work whether outlines can be written so.
+def checked(outlines: Outlines) -> Outlines:
+    """The same, within their range.
 
     Raises:
-        InvalidArgumentError: The tolerance is out of range, or micrometres are asked for and
-            the size of a pixel is not known; names the field.
+        InvalidArgumentError: The tolerance is out of range; names the field.
     """
     if not 0 <= outlines.tolerance <= MAX_TOLERANCE:
         raise InvalidArgumentError.of(
             "geojson.tolerance", f"{outlines.tolerance:g} is not in [0, {MAX_TOLERANCE:g}]"
         )
+    return outlines
+
+
+def check_units(outlines: Outlines, spacing: tuple[float, float] | None) -> None:
+    """Finds out before the work whether outlines can be written so.
+
+    Raises:
+        InvalidArgumentError: Micrometres are asked for and the size of a pixel is not known.
+    """
     if outlines.micrometres and spacing is None:
         raise InvalidArgumentError.of(
             "geojson.micrometres",
@@ -106,19 +116,36 @@ def geojson(
 def _geometry(
     parts: Sequence[Part], tolerance: float, scale: npt.NDArray[np.float64]
 ) -> dict[str, Any]:
-    polygons = [_rings(part, tolerance, scale) for part in parts]
-    if len(polygons) == 1:
-        return {"type": "Polygon", "coordinates": polygons[0]}
-    return {"type": "MultiPolygon", "coordinates": polygons}
-
-
-def _rings(part: Part, tolerance: float, scale: npt.NDArray[np.float64]) -> list[Any]:
-    """The outline, then the holes."""
-    rings: list[Any] = [part.outline, *part.holes]
+    rings = [[part.outline, *part.holes] for part in parts]
     if tolerance:
-        # GEOS keeps rings simple, holes inside, and whatever is smaller than the tolerance.
-        found: Any = shapely.Polygon(part.outline, part.holes).simplify(tolerance)
-        rings = [ring.coords for ring in (found.exterior, *found.interiors)]
-    elif (scale == 1).all():
-        return rings
-    return [(np.array(ring) * scale).round(_DIGITS).tolist() for ring in rings]
+        rings = _simplified(rings, tolerance)
+    if not (scale == 1).all():
+        # A thousandth of a pixel, however small pixels are.
+        digits = max(0, _DIGITS - math.floor(math.log10(scale.min())))
+        rings = [[(np.array(r) * scale).round(digits).tolist() for r in part] for part in rings]
+    if len(rings) == 1:
+        return {"type": "Polygon", "coordinates": rings[0]}
+    return {"type": "MultiPolygon", "coordinates": rings}
+
+
+def _simplified(parts: list[list[Ring]], tolerance: float) -> list[list[Any]]:
+    """An object's rings with fewer corners; as they were, where simpler ones would cross.
+
+    Each ring on its own (Douglas and Peucker), which takes little more than linear time:
+    keeping the topology while simplifying takes minutes on a mask of noise.
+    """
+    found = [[_fewer(ring, tolerance) for ring in part] for part in parts]
+    # A hole may vanish, an outline may not.
+    kept = [[part[0], *filter(len, part[1:])] for part in found]
+    if not all(len(part[0]) for part in kept):
+        return parts
+    whole = shapely.MultiPolygon([(part[0], part[1:]) for part in kept])
+    return kept if whole.is_valid else parts
+
+
+def _fewer(ring: Ring, tolerance: float) -> list[list[float]]:
+    """A closed ring with fewer corners; empty where it is smaller than the tolerance."""
+    simple = shapely.LinearRing(ring).simplify(tolerance, preserve_topology=False)
+    points = shapely.get_coordinates(simple).tolist()
+    enclosed = len(points) >= _LEAST_CORNERS and shapely.Polygon(points).area > 0
+    return points if enclosed else []

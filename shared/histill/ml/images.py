@@ -56,8 +56,8 @@ class Image:
     dicom: Dataset | None = None
 
 
-def with_pixel_size(image: Image, micrometres: float) -> Image:
-    """The image, with square pixels of that side where its file did not say it; 0 says nothing.
+def pixel_size(micrometres: float) -> float:
+    """The side of a pixel as it was given; 0 is not known.
 
     Raises:
         InvalidArgumentError: It is no size of a pixel; names ``pixel_size_um``.
@@ -66,6 +66,11 @@ def with_pixel_size(image: Image, micrometres: float) -> Image:
         raise InvalidArgumentError.of(
             "pixel_size_um", f"{micrometres:g} is not in [0, {MAX_PIXEL_UM:g}]"
         )
+    return micrometres
+
+
+def with_pixel_size(image: Image, micrometres: float) -> Image:
+    """The image, with square pixels of that side where its file did not say it; 0 says nothing."""
     if not micrometres or image.spacing is not None:
         return image
     return replace(image, spacing=(micrometres / 1000, micrometres / 1000))

@@ -59,7 +59,7 @@ def check(form: Format, image: Image, outlines: Outlines = PLAIN) -> None:
         InvalidArgumentError: It cannot; names the field ``format`` or one in ``geojson``.
     """
     if form is Format.GEOJSON:
-        geojson.check(outlines, image.spacing)
+        geojson.check_units(outlines, image.spacing)
     if form is Format.DICOM_SEG:
         from histill.ml.dicom_seg import source_of
 

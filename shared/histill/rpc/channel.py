@@ -13,20 +13,35 @@ if TYPE_CHECKING:
 from dataclasses import dataclass
 
 MAX_MESSAGE_BYTES = 64 << 20
-# Only where the call did not reach a handler, or the handler changed nothing. A service
-# that is full says in grpc-retry-pushback-ms when to come back, or that it makes no sense.
+# UNAVAILABLE: the call did not reach a handler, or the handler changed nothing.
+_RETRIES = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+_UPLOADS = ("UploadModel", "UploadDataset")
+_REGISTRY = "histill.api.registry.v1.RegistryService"
 _SERVICE_CONFIG = {
     "methodConfig": [
+        {"name": [{}], "retryPolicy": _RETRIES},
+        # An upload whose answer was lost has made a version; sent again it would make another.
         {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.2s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-            },
-        }
+            "name": [
+                {"service": _REGISTRY, "method": f"Upload{what}"} for what in ("Model", "Dataset")
+            ]
+        },
+        # A service that is full says in grpc-retry-pushback-ms when to come back, or that it
+        # makes no sense; nothing was done.
+        {
+            "name": [
+                {"service": "histill.api.segmentation.v1.SegmentationService"},
+                {"service": "inference.GRPCInferenceService"},
+            ],
+            "retryPolicy": _RETRIES
+            | {"retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]},
+        },
     ]
 }
 _OPTIONS: list[tuple[str, Any]] = [

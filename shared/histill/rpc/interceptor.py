@@ -121,7 +121,7 @@ async def _answered(rpc: Rpc, context: Context) -> AsyncIterator[None]:
         rpc.code = status.code
         if rpc.code is grpc.StatusCode.INTERNAL:
             log.exception("rpc_failed", method=rpc.method)
-        details = (*trailing, *pushback(exc), *status.trailing_metadata)
+        details = (*trailing, *pushback(exc, context.time_remaining()), *status.trailing_metadata)
         await context.abort(status.code, status.details, details)
     except grpc.aio.AbortError:
         rpc.code = _own_code(context)

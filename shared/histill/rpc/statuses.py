@@ -6,6 +6,7 @@ for wrong fields, RetryInfo where a retry may help.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import grpc
@@ -27,6 +28,7 @@ DOMAIN = "histill"
 _MESSAGE_BYTES = 800
 _DETAIL_BYTES = 400
 _VIOLATIONS_BYTES = 2000
+_LONGEST_PUSHBACK_S = 5.0
 
 # It has a call's code, details and metadata, but only blocking calls say they are calls.
 grpc.Call.register(grpc.aio.AioRpcError)
@@ -82,14 +84,23 @@ def to_status(exc: HistillError) -> status_pb2.Status:
     return status
 
 
-def pushback(exc: HistillError) -> tuple[tuple[str, str], ...]:
+def pushback(exc: HistillError, left_s: float | None) -> tuple[tuple[str, str], ...]:
     """Trailers that tell a retrying client when to try again, or not to.
+
+    Not to, when the caller would wait in silence for long, or past its deadline: then the
+    error itself is the better answer.
+
+    Args:
+        exc: What the call ends with.
+        left_s: Seconds to the caller's deadline.
 
     Source: gRPC's retry design, https://github.com/grpc/proposal/blob/master/A6-client-retries.md.
     """
     if not isinstance(exc, errors.ResourceExhaustedError):
         return ()
-    wait = -1 if exc.retry_after_s is None else round(1000 * exc.retry_after_s)
+    later = exc.retry_after_s
+    soon = later is not None and later <= min(_LONGEST_PUSHBACK_S, left_s or math.inf)
+    wait = round(1000 * later) if soon and later is not None else -1
     return (("grpc-retry-pushback-ms", str(wait)),)
 
 

@@ -99,6 +99,29 @@ async def test_what_the_work_raises_reaches_the_caller() -> None:
     assert (await admission.compute(lambda: 7, Call()))[0] == 7
 
 
+async def test_an_urgent_large_image_waits_for_no_routine_one() -> None:
+    """A STAT slide has room although others fill theirs."""
+    admission = Admission(workers=1, max_queue=10)
+    async with (
+        admission.large(Call()),
+        admission.large(Call(urgent=True, deadline=time.monotonic() + 1)),
+    ):
+        pass
+
+
+async def test_work_aside_holds_its_slot_until_it_has_ended() -> None:
+    """A cancelled caller's encoding goes on in its own slot, not in one of the computations."""
+    admission = Admission(workers=1, max_queue=10)
+    ended = threading.Event()
+    slow = asyncio.create_task(
+        admission.aside(lambda: (time.sleep(0.2), ended.set()), Call())  # type: ignore[func-returns-value]
+    )
+    await asyncio.sleep(0.02)
+    slow.cancel()
+    assert (await admission.compute(ended.is_set, Call()))[0] is False
+    assert await admission.aside(ended.is_set, Call())
+
+
 async def test_large_images_wait_for_each_other() -> None:
     """As many large images as workers are in memory; a deadline ends the wait."""
     admission = Admission(workers=1, max_queue=10)
@@ -145,6 +168,8 @@ async def test_a_project_has_a_quota() -> None:
         assert caught.value.retry_after_s
         with admission.admitted(theirs):
             pass
+        with admission.admitted(Call(project="ours", urgent=True)):
+            pass  # what is urgent does not wait for the project's own routine work
     with admission.admitted(ours):
         pass
 

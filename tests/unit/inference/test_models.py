@@ -292,3 +292,40 @@ async def test_a_deleted_model_is_no_longer_found(
         await asyncio.sleep(0.2)
         with pytest.raises(NotFoundError):
             await directory.get("nuclei")
+
+
+async def test_what_was_let_go_stays_away(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """Neither a round of following that has begun nor one that follows loads it again."""
+    publish(store, DATA, tmp_path)
+    pool = pool_of(store, loader)
+    directory = Directory(store, pool, preload=(), poll_s=0.01)
+    await directory.get("nuclei")
+    following = asyncio.create_task(directory.follow())
+    try:
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            if pool.loaded():
+                directory.unload("nuclei")
+            await asyncio.sleep(0.05)
+            assert not pool.loaded()
+            await directory.get("nuclei")
+            assert pool.loaded()
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
+async def test_unloading_wants_a_name(store: MemoryObjects, loader: Loader, tmp_path: Path) -> None:
+    """A version or nonsense is refused by field; what is not loaded, and what stays, says so."""
+    publish(store, DATA, tmp_path)
+    directory = Directory(store, pool_of(store, loader), preload=("nuclei",), poll_s=1)
+    for wrong in ("nuclei@1", "Bad Name", ""):
+        with pytest.raises(InvalidArgumentError, match=r"^model_name: "):
+            directory.unload(wrong)
+    with pytest.raises(NotFoundError, match="no version of other is loaded"):
+        directory.unload("other")
+    with pytest.raises(FailedPreconditionError, match="PRELOAD"):
+        directory.unload("nuclei")

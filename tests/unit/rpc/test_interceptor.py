@@ -165,8 +165,8 @@ async def test_the_sdk_raises_our_errors_again(target: str) -> None:
     assert isinstance(busy, ResourceExhaustedError)
     assert busy.retry_after_s == 0.25
     assert isinstance(full, ResourceExhaustedError)
-    # Only a service that says when to come back is asked again.
-    assert Counter(ASKED) == {"missing": 1, "wrong": 1, "busy": 4, "full": 1}
+    # Only inference is asked again when it is full: other calls might have done something.
+    assert Counter(ASKED) == {"missing": 1, "wrong": 1, "busy": 1, "full": 1}
 
 
 async def test_an_asyncio_clients_errors_are_ours_too(target: str) -> None:

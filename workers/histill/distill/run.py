@@ -80,7 +80,7 @@ class Run:
             return None
         self.reporter.report("validating", steps, steps, force=True)
         evaluation = self.evaluate(net, thorough=True)
-        halved = self.evaluate(InBfloat16(net)).scores.dice
+        halved = self.evaluate(InBfloat16(net), surfaces=False).scores.dice
         kept = history.best_step or history.steps[-1]
         history.validation.append((kept, evaluation.scores.dice))
         history.validation = sorted(dict(history.validation).items())
@@ -206,12 +206,15 @@ class Run:
         scores = self.evaluate(net).scores
         return {"dice": scores.dice, "nsd2": scores.nsd2}
 
-    def evaluate(self, net: nn.Module, *, thorough: bool = False) -> Evaluation:
+    def evaluate(
+        self, net: nn.Module, *, thorough: bool = False, surfaces: bool = True
+    ) -> Evaluation:
         """Scores on the validation images."""
         return evaluate(
             Predictor(net, self.order.spec.network.stride, self.place.device),
             self.dataset.validation,
             classes=len(self.order.dataset.classes),
             thorough=thorough,
+            surfaces=surfaces,
             objects=self.order.dataset.label_kind is LabelKind.INSTANCE,
         )

@@ -121,7 +121,8 @@ def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) ->
         image_size=sample_side(order.spec, order.teachers),
         class_shares=first.class_shares,
         privacy=privacy.inherited(order.teachers),
-        appearance=first.appearance,
+        # Of several teachers each may know images of another kind.
+        appearance=first.appearance if len(order.teachers) == 1 else None,
     )
     np.savez_compressed(folder / SAMPLES, allow_pickle=False, **samples)
     save_file(_generators(outcome.engine), folder / GENERATORS)
@@ -135,6 +136,8 @@ def _lost_in_bfloat16(student: nn.Module, samples: Mapping[str, npt.NDArray[np.u
     """How far its own answers change by it, on samples of all generators."""
     images = torch.from_numpy(np.concatenate(list(samples.values()))).permute(0, 3, 1, 2)
     said = torch.cat([student(part.float()) for part in images.split(_AT_ONCE)])
+    if not said.argmax(dim=1).any():
+        return math.nan  # without foreground nothing can be lost, and nothing is known
     return 1 - agreement(InBfloat16(student), images, said, torch.device("cpu"))
 
 
