@@ -54,7 +54,7 @@ bench-data-free: $(VENV)/.dev ## distillation without data against its alternati
 	@OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/data_free.py $(BENCH_ARGS)
 
 bench-serving: $(VENV)/.dev ## the inference service against bare runtimes and other servers
-	@OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/serving_speed.py $(BENCH_ARGS)
+	@PYTHONPATH=tests OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/serving_speed.py $(BENCH_ARGS)
 
 lint: $(VENV)/.dev ## style and import rules
 	@$(BIN)/ruff check .
