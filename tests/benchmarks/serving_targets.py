@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent / "peers"
 PEERS = {"pytriton": "nvidia-pytriton==0.7.0", "mlserver": "mlserver==1.7.1"}
+# MLServer's workers ask for an event loop that newer ones do not make by themselves.
+_BESIDES = {"pytriton": (), "mlserver": ("uvloop<0.22",)}
 _STARTS_S = 90
 
 
@@ -158,7 +160,16 @@ def environment(name: str, folder: Path) -> Path:
         system = Path("/usr/bin/python3.11")
         base = str(system) if name == "pytriton" and system.exists() else sys.executable
         subprocess.run([base, "-m", "venv", str(python.parents[1])], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", PEERS[name], "onnxruntime"]
+        pip = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            PEERS[name],
+            "onnxruntime",
+            *_BESIDES[name],
+        ]
         subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
     return python
 
