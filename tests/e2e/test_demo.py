@@ -43,14 +43,16 @@ def test_ctrl_c_stops_everything_and_says_where_the_data_is(tmp_path: Path, seco
     demo = start(tmp_path)
     time.sleep(seconds)
     demo.send_signal(signal.SIGINT)
+    ends = {130}
     try:
-        output, _ = demo.communicate(timeout=30)
+        output, _ = demo.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         # Python loses an interrupt that comes while an object is being destroyed; whoever
-        # sees nothing happen presses again.
+        # sees nothing happen presses again, and may hit an interpreter that is on its way out.
+        ends.add(-signal.SIGINT)
         demo.send_signal(signal.SIGINT)
         output, _ = demo.communicate(timeout=60)
-    assert demo.returncode == 130, output
+    assert demo.returncode in ends, output
     assert "Traceback" not in output or "Exception ignored" in output
     assert running(f"{tmp_path}/") == {}
     if seconds > 1:
