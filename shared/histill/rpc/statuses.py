@@ -99,7 +99,9 @@ def pushback(exc: HistillError, left_s: float | None) -> tuple[tuple[str, str], 
     if not isinstance(exc, errors.ResourceExhaustedError):
         return ()
     later = exc.retry_after_s
-    soon = later is not None and later <= min(_LONGEST_PUSHBACK_S, left_s or math.inf)
+    soon = later is not None and later <= min(
+        _LONGEST_PUSHBACK_S, math.inf if left_s is None else left_s
+    )
     wait = round(1000 * later) if soon and later is not None else -1
     return (("grpc-retry-pushback-ms", str(wait)),)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,10 +10,11 @@ import pytest
 from histill.api.inference.v2 import grpc_service_pb2 as pb
 from histill.core.errors import InvalidArgumentError
 from histill.inference import parameters, tensors
+from histill.inference.open_inference import OpenInferenceServicer
 from histill.inference.runtime import CONFIDENCE, MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 
 def request(**values: pb.InferParameter) -> pb.ModelInferRequest:
@@ -84,6 +85,27 @@ def test_a_flag_is_true_or_false() -> None:
     assert not parameters.flag(request(), "on")
     with pytest.raises(InvalidArgumentError, match=r"parameters\[on\]: must be true or false"):
         parameters.flag(request(on=pb.InferParameter(int64_param=1)), "on")
+
+
+async def test_a_stream_outlives_whatever_is_wrong_with_a_request() -> None:
+    """Each wrong request is answered by its own error and its id, in order."""
+    nobody: Any = None  # neither request comes as far as a model
+    servicer = OpenInferenceServicer(
+        nobody, nobody, nobody, nobody, nobody, workers=1, max_message_bytes=1 << 20, ready=nobody
+    )
+    flagged = request(triton_enable_empty_final_response=pb.InferParameter(int64_param=1))
+    typed = request()
+    typed.inputs[0].datatype = "FP32"
+
+    async def asks() -> AsyncIterator[pb.ModelInferRequest]:
+        for number, each in enumerate((flagged, typed)):
+            each.id = str(number)
+            yield each
+
+    answers = [each async for each in servicer.ModelStreamInfer(asks(), nobody)]
+    assert [each.infer_response.id for each in answers] == ["0", "1"]
+    assert "must be true or false" in answers[0].error_message
+    assert "must be UINT8" in answers[1].error_message
 
 
 def test_typed_contents_are_read() -> None:

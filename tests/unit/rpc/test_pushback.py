@@ -95,6 +95,7 @@ async def test_what_makes_no_sense_is_not_tried_again(target: str, model: str) -
         (ResourceExhaustedError("x"), None, (("grpc-retry-pushback-ms", "-1"),)),
         (ResourceExhaustedError("x", retry_after_s=2), None, (("grpc-retry-pushback-ms", "2000"),)),
         (ResourceExhaustedError("x", retry_after_s=2), 1.0, (("grpc-retry-pushback-ms", "-1"),)),
+        (ResourceExhaustedError("x", retry_after_s=2), 0.0, (("grpc-retry-pushback-ms", "-1"),)),
         (ResourceExhaustedError("x", retry_after_s=6), None, (("grpc-retry-pushback-ms", "-1"),)),
     ],
 )
