@@ -6,6 +6,7 @@ it was kept in the end.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import sys
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# Long runs are for a GPU; scores are taken on the CPU everywhere.
+DEVICE = torch.device("cuda") if torch.cuda.is_available() else CPU
 _EVERY = 4  # checks of a run's forty at which the student is also tested
 
 
@@ -80,17 +83,18 @@ def run(root: Path, task: Task, name: str, seed: int, *, scale: int) -> dict[str
     if not workdir.teacher(0).exists():
         workdir.teacher(0).symlink_to(folder)
     order = DataFreeOrder(job="jobs/bench", attempt=1, spec=spec, teachers=(manifest,))
-    distillation = DataFreeRun(workdir, order, Place(CPU), Reporter(None)).distillation()
+    distillation = DataFreeRun(workdir, order, Place(DEVICE), Reporter(None)).distillation()
     distillation.path = None
     looks = []
 
     def look(step: int, student: nn.Module) -> None:
         if len(distillation.curves.steps) % _EVERY == 0:
-            looks.append({"step": step, **task.score(student, teacher)._asdict()})
+            copied = copy.deepcopy(student).to(CPU)
+            looks.append({"step": step, **task.score(copied, teacher)._asdict()})
 
     distillation.on_check = look
     try:
-        kept = task.score(distillation.run(), teacher)._asdict()
+        kept = task.score(distillation.run().to(CPU), teacher)._asdict()
     except WorkFailedError as exc:  # as an arm may that nobody looks after
         log.warning("failed", why=str(exc))
         kept = {key: value for key, value in looks[-1].items() if key != "step"}
