@@ -13,7 +13,7 @@ from torch.nn import functional
 from histill.core.catalog import file_of
 from histill.core.manifests import WEIGHTS, ModelManifest, ModelRole, Normalization
 from histill.core.specs import LENET_SIDE, NetworkSpec
-from histill.distill.nets import build_network
+from histill.distill.nets import build_network, count_parameters
 from histill.distill.predict import Normalized
 from nuclei import DATA, EPOCH
 
@@ -103,7 +103,7 @@ def store(folder: Path, net: Normalized) -> ModelManifest:
         classes=CLASSES,
         normalization=NORMALIZATION,
         create_time=EPOCH,
-        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        parameters=count_parameters(net),
         files=(file_of(folder / WEIGHTS),),
     )
 

@@ -13,7 +13,7 @@ from histill.core import catalog
 from histill.core.manifests import BFLOAT16_LOSS, Normalization
 from histill.core.specs import NetworkSpec
 from histill.distill.export import export_onnx
-from histill.distill.nets import build_network
+from histill.distill.nets import build_network, count_parameters
 from histill.distill.predict import Normalized
 from students import manifest
 
@@ -41,7 +41,7 @@ def write_models(folder: Path) -> int:
         samples=[],
     )
     (folder / f"{NULL}.onnx").write_bytes(_null())
-    return sum(parameter.numel() for parameter in net.parameters())
+    return count_parameters(net)
 
 
 def as_student(store: ObjectStore, path: Path, *, name: str) -> None:

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -16,6 +16,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from conftest import HOST, free_port, wait_for_port
+from foreign import CLIENTS, PYTHON, needs_clients, output_of
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from processes import Service, wait_until_serving
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from conftest import S3
 
-ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
@@ -101,8 +100,6 @@ def archive(tmp_path: Path) -> Iterator[str]:
     binary = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if not binary or not PLUGIN.exists():
         pytest.skip("needs orthanc and orthanc-dicomweb")
-    if not PYTHON.exists():
-        pytest.skip("clients of others are not installed: make .venv-clients/.made")
     http, dimse = free_port(), free_port()
     settings = {
         "StorageDirectory": str(tmp_path / "storage"),
@@ -124,22 +121,14 @@ def archive(tmp_path: Path) -> Iterator[str]:
         process.wait(20)
 
 
+@needs_clients
 def test_an_archive_keeps_it(service: Service, archive: str, tmp_path: Path) -> None:
     """Stored beside its image, found, and fetched again with the mask unchanged."""
     image = path_of("CT_small.dcm")
     seg, mask = segmented(service, image)
     path, back = tmp_path / "seg.dcm", tmp_path / "back.dcm"
     path.write_bytes(seg)
-    script = ROOT / "tests" / "clients" / "dicomweb.py"
-    done = subprocess.run(
-        [PYTHON, script, archive, image, path, back],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    told: Any = json.loads(done.stdout)
+    told = output_of(PYTHON, CLIENTS / "dicomweb.py", archive, image, path, back)
     made = pydicom.dcmread(back)
     assert told == {
         "stored": 2,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from foreign import CLIENTS, PYTHON, needs_clients, output_of
 from pictures import blobs
 from processes import Service, wait_until_serving
 from serving import bucket_of, inference
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import S3
-
-ROOT = Path(__file__).parents[2]
-CLIENTS = ROOT / "tests" / "clients"
-PYTHON = ROOT / ".venv-clients" / "bin" / "python"
-
-needs_clients = pytest.mark.skipif(
-    not PYTHON.exists(), reason="their clients are not installed: make .venv-clients/.made"
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +34,6 @@ def service(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servic
     with inference(s3, folder, bucket=bucket, preload='["nuclei"]', workers="2") as it:
         wait_until_serving(it)
         yield it
-
-
-def output_of(*command: str | Path) -> Any:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")

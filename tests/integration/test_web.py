@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import uuid
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ import pytest
 from PIL import Image
 
 from conftest import free_port
-from histill.adapters.s3 import S3ObjectStore
 from histill.api.distillation.v1 import distillation_service_pb2 as jobs_pb
 from histill.api.distillation.v1 import distillation_service_pb2_grpc as jobs_rpc
 from histill.api.distillation.v1 import job_pb2
@@ -25,6 +23,7 @@ from histill.api.registry.v1 import registry_service_pb2 as registry_pb
 from histill.api.registry.v1 import registry_service_pb2_grpc as registry_rpc
 from pictures import blobs
 from processes import HOST, running, s3_environment, wait_for_words, wait_until_serving
+from serving import bucket_of
 from students import publish, student
 
 if TYPE_CHECKING:
@@ -102,9 +101,7 @@ def jobs() -> Iterator[tuple[str, Jobs]]:
 def inference(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real inference service with one student, and where it listens."""
     folder = tmp_path_factory.mktemp("inference")
-    bucket = f"test-{uuid.uuid4().hex[:12]}"
-    store = S3ObjectStore.connect(s3.settings.model_copy(update={"bucket": bucket}))
-    store.ensure_bucket()
+    bucket, store = bucket_of(s3)
     publish(store, student(), folder)
     port, metrics_port = free_port(), free_port()
     environment = s3_environment(s3.settings, bucket=bucket) | {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from histill.api.inference.v2 import grpc_service_pb2 as pb
 from histill.core.manifests import ONNX
 from histill.inference import tensors
+from histill.inference.runtime import INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ def metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMetadataRes
         platform=_PLATFORMS[model.runtime.name],
     )
     channels = model.manifest.channels
-    response.inputs.add(name=tensors.INPUT, datatype="UINT8", shape=(-1, -1, -1, channels))
+    response.inputs.add(name=INPUT, datatype="UINT8", shape=(-1, -1, -1, channels))
     for output, datatype in tensors.OUTPUTS.items():
         response.outputs.add(name=output, datatype=datatype, shape=(-1, -1, -1))
     return response
@@ -45,7 +46,7 @@ def config(model: LoadedModel, *, workers: int) -> pb.ModelConfig:
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
     )
     made.input.add(
-        name=tensors.INPUT,
+        name=INPUT,
         data_type=pb.TYPE_UINT8,
         format=pb.ModelInput.FORMAT_NHWC,
         dims=(-1, -1, manifest.channels),

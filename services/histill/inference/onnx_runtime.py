@@ -10,8 +10,8 @@ from onnxruntime.capi import (
     onnxruntime_pybind11_state as states,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
-from histill.core.errors import CorruptArtifactError, ResourceExhaustedError, RuntimeFailedError
-from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
+from histill.core.errors import CorruptArtifactError
+from histill.inference.runtime import CONFIDENCE, INPUT, MASK, PROBABILITIES, failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
-INPUT = "image"
 _OUTPUTS = {MASK, CONFIDENCE, PROBABILITIES}
 _STRIDE = "histill.stride"
 _ERRORS = (
@@ -86,11 +85,7 @@ class OnnxRuntime:
         try:
             found: list[Any] = self.session.run(list(outputs), {INPUT: images})
         except _ERRORS as exc:
-            if "alloc" in str(exc).lower():
-                raise ResourceExhaustedError(
-                    "not enough memory to compute", retry_after_s=1.0
-                ) from exc
-            raise RuntimeFailedError(f"ONNX Runtime failed: {exc}") from exc
+            raise failed("ONNX Runtime", exc) from exc
         return found
 
 

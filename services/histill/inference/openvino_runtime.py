@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import openvino
 
-from histill.core.errors import (
-    CorruptArtifactError,
-    ResourceExhaustedError,
-    RuntimeFailedError,
-)
+from histill.core.errors import CorruptArtifactError
+from histill.inference.runtime import INPUT, failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     from histill.inference.runtime import Precision
 
     Pixels = npt.NDArray[np.uint8]
-
-_INPUT = "image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +84,11 @@ class OpenVinoRuntime:
             self._requests.mine = self.compiled.create_infer_request()
         mine = self._requests.mine
         try:
-            found = mine.infer({_INPUT: images}, share_inputs=True, share_outputs=True)
+            found = mine.infer({INPUT: images}, share_inputs=True, share_outputs=True)
             # The next run of this thread writes where these lie.
             return [found[name].copy() for name in outputs]
         except (RuntimeError, MemoryError) as exc:
-            if isinstance(exc, MemoryError) or "alloc" in str(exc).lower():
-                raise ResourceExhaustedError(
-                    "not enough memory to compute", retry_after_s=1.0
-                ) from exc
-            raise RuntimeFailedError(f"OpenVINO failed: {exc}") from exc
+            raise failed("OpenVINO", exc) from exc
 
 
 @cache

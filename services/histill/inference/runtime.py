@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from histill.core.errors import HistillError, ResourceExhaustedError, RuntimeFailedError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,8 +17,16 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
+INPUT = "image"
 MASK, CONFIDENCE, PROBABILITIES = "mask", "confidence", "probabilities"
 Precision = Literal["f32", "bf16"]
+
+
+def failed(name: str, exc: Exception) -> HistillError:
+    """What a runtime raises when a run fails: want of memory passes, the rest does not."""
+    if isinstance(exc, MemoryError) or "alloc" in str(exc).lower():
+        return ResourceExhaustedError("not enough memory to compute", retry_after_s=1.0)
+    return RuntimeFailedError(f"{name} failed: {exc}")
 
 
 class Runtime(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from histill.core.errors import InvalidArgumentError
-from histill.inference.runtime import CONFIDENCE, MASK
+from histill.inference.runtime import CONFIDENCE, INPUT, MASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from histill.api.inference.v2 import grpc_service_pb2 as pb
 
-INPUT = "image"
 OUTPUTS = {MASK: "UINT8", CONFIDENCE: "FP32"}
 _TYPES = {"UINT8": "u1", "FP32": "<f4"}
 _MAX_SIDE = 100_000

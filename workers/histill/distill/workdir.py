@@ -85,7 +85,7 @@ class RunResult(_Message):
         class_shares: Of the foreground classes in the pixels of labelled training images.
         privacy: What the student inherits of its teachers' guarantees.
         appearance: What the images look like; of a student made without data, those of its
-            first teacher.
+            teacher, if it is the only one.
     """
 
     role: ModelRole
