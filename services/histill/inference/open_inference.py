@@ -200,16 +200,15 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """As the proto says."""
         async for request in request_iterator:
-            response = pb.ModelStreamInferResponse()
+            response, final = pb.ModelStreamInferResponse(), False
             try:
                 final = parameters.flag(request, "triton_enable_empty_final_response")
                 response.infer_response.CopyFrom(await self._infer(request, context))
-                if final:
-                    answer = response.infer_response
-                    answer.parameters["triton_final_response"].bool_param = True
             except HistillError as exc:
                 response.error_message = self._told(exc)
                 response.infer_response.id = request.id
+            if final:
+                response.infer_response.parameters["triton_final_response"].bool_param = True
             yield response
 
     @staticmethod
