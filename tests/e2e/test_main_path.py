@@ -108,7 +108,8 @@ def test_the_students_lineage_and_files_are_recorded(
     """The registry knows where a student comes from, and its files arrive undamaged."""
     model, files = client.models.download(student, tmp_path)
     assert (list(model.teachers), model.dataset) == ([teacher, second], "discs@1")
-    assert {path.name for path in files} == {"weights.safetensors", "model.onnx", "card.md"}
+    names = {path.name for path in files} - {"model.int8.onnx"}  # where it is as good
+    assert names == {"weights.safetensors", "model.onnx", "card.md"}
     digests = {file.path: file.sha256 for file in model.files}
     for path in files:
         assert hashlib.sha256(path.read_bytes()).hexdigest() == digests[path.name]

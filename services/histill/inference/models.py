@@ -20,7 +20,7 @@ from histill.core.errors import (
 )
 from histill.core.manifests import ONNX
 from histill.inference import measures, memory
-from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
+from histill.inference.runtime import CONFIDENCE, FILES, MASK, PROBABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,14 +50,14 @@ class ModelPool:
 
     Args:
         store: Where models are.
-        load: Makes a runtime of a manifest and the bytes of its ``model.onnx``; blocks.
+        load: Makes a runtime of a manifest and what reads its files, checked; blocks.
         budget_bytes: Most bytes of model files in memory.
     """
 
     def __init__(
         self,
         store: ObjectStore,
-        load: Callable[[ModelManifest, bytes], Runtime],
+        load: Callable[[ModelManifest, Callable[[str], bytes]], Runtime],
         *,
         budget_bytes: int,
     ) -> None:
@@ -126,14 +126,13 @@ class ModelPool:
             log.warning("model_refused", model=reference, why=str(exc))
 
     async def _admit(self, manifest: ModelManifest) -> LoadedModel:
-        size = _size(manifest)
-        if size > self._budget:
+        if (size := _size(manifest)) > self._budget:
             raise ResourceExhaustedError(
                 f"{manifest.reference} has {size} bytes, more than HISTILL_INFERENCE__CACHE_BYTES"
             )
         started = time.monotonic()
-        model = await asyncio.to_thread(self._fetch, manifest, size)
-        self._make_room(size)
+        model = await asyncio.to_thread(self._fetch, manifest)
+        self._make_room(model.size_bytes)
         self._models[manifest.reference] = model
         self._refused.pop(manifest.reference, None)
         measures.MODELS_LOADED.set(len(self._models))
@@ -144,17 +143,22 @@ class ModelPool:
             device=model.runtime.device,
             runtime=model.runtime.name,
             precision=model.runtime.precision,
-            size_bytes=size,
+            size_bytes=model.size_bytes,
             seconds=round(time.monotonic() - started, 3),
         )
         return model
 
-    def _fetch(self, manifest: ModelManifest, size: int) -> LoadedModel:
-        file = next(each for each in manifest.files if each.path == ONNX)
-        data = b"".join(catalog.read_file(self._store, catalog.MODELS, manifest, file))
-        runtime = self._load(manifest, data)
+    def _fetch(self, manifest: ModelManifest) -> LoadedModel:
+        files = {each.path: each for each in manifest.files}
+
+        def read(path: str) -> bytes:
+            parts = catalog.read_file(self._store, catalog.MODELS, manifest, files[path])
+            return b"".join(parts)
+
+        runtime = self._load(manifest, read)
         warm_up(manifest, runtime)
-        return LoadedModel(manifest, runtime, size)
+        # Of what was tried only this stays.
+        return LoadedModel(manifest, runtime, files[FILES[runtime.precision]].size)
 
     def _make_room(self, size: int) -> None:
         """Lets models go until the new one fits; whoever still uses one keeps it alive."""

@@ -11,7 +11,7 @@ from onnxruntime.capi import (
 )
 
 from histill.core.errors import CorruptArtifactError
-from histill.inference.runtime import CONFIDENCE, INPUT, MASK, PROBABILITIES, failed
+from histill.inference.runtime import CONFIDENCE, FILES, INPUT, MASK, PROBABILITIES, failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
 
 _OUTPUTS = {MASK, CONFIDENCE, PROBABILITIES}
+_CPU = "CPUExecutionProvider"
 _STRIDE = "histill.stride"
 _ERRORS = (
     *(states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf),
@@ -41,6 +42,7 @@ class OnnxRuntime:
         session: With the inputs and outputs that ``load`` checked.
         stride: From the file's metadata.
         device: ``cpu`` or ``cuda``.
+        precision: ``f32`` or ``int8``, as of the file.
     """
 
     session: Any
@@ -51,9 +53,16 @@ class OnnxRuntime:
 
     @classmethod
     def load(
-        cls, data: bytes, *, reference: str, channels: int, threads: int, device: str = "auto"
+        cls,
+        data: bytes,
+        *,
+        reference: str,
+        channels: int,
+        threads: int,
+        device: str = "auto",
+        precision: Precision = "f32",
     ) -> OnnxRuntime:
-        """A session from the bytes of ``model.onnx``.
+        """A session from the bytes of ``model.onnx`` or ``model.int8.onnx``.
 
         Args:
             data: The file.
@@ -61,6 +70,7 @@ class OnnxRuntime:
             channels: That the manifest promises.
             threads: Of one run.
             device: ``auto``, ``cpu`` or ``cuda``.
+            precision: Of the file.
 
         Raises:
             CorruptArtifactError: It is no model, or not one of ours; says why.
@@ -76,9 +86,10 @@ class OnnxRuntime:
             session = onnxruntime.InferenceSession(data, options, providers=providers)
             stride = _checked(session, channels)
         except _ERRORS as exc:
-            raise CorruptArtifactError(f"{reference}/model.onnx cannot be served: {exc}") from exc
+            path = f"{reference}/{FILES[precision]}"
+            raise CorruptArtifactError(f"{path} cannot be served: {exc}") from exc
         used = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
-        return cls(session, stride, used)
+        return cls(session, stride, used, precision=precision)
 
     def run(self, outputs: Sequence[str], images: Pixels) -> list[Any]:
         """As the port says."""
@@ -95,10 +106,11 @@ def uses_cuda(device: str) -> bool:
     return device == "cuda" or (device == "auto" and "CUDAExecutionProvider" in offered)
 
 
-def _providers(device: str) -> list[str]:
+def _providers(device: str) -> list[Any]:
     if uses_cuda(device):
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    return ["CPUExecutionProvider"]
+        # Not the default search, which tries every algorithm anew for each size of a batch.
+        return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), _CPU]
+    return [_CPU]
 
 
 def _checked(session: Any, channels: int) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from histill.core.errors import HistillError, ResourceExhaustedError, RuntimeFailedError
+from histill.core.manifests import INT8, ONNX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 INPUT = "image"
 MASK, CONFIDENCE, PROBABILITIES = "mask", "confidence", "probabilities"
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "int8"]
+# What is computed from which file.
+FILES: Mapping[Precision, str] = {"f32": ONNX, "bf16": ONNX, "int8": INT8}
 
 
 def failed(name: str, exc: Exception) -> HistillError:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from histill.core.errors import FieldViolation, InvalidArgumentError
 from histill.core.manifests import (
     CARD,
+    INT8,
     ONNX,
     STATISTICS,
     TORCHSCRIPT,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-4  # of a class's recorded share
 _METRIC_RANGES = {"temperature": (0.05, 20.0), "dice": (0.0, 1.0)}
-MODEL_FILES = frozenset({WEIGHTS, TORCHSCRIPT, ONNX, "model.int8.onnx", STATISTICS, CARD})
+MODEL_FILES = frozenset({WEIGHTS, TORCHSCRIPT, ONNX, INT8, STATISTICS, CARD})
 
 
 def model_manifest(

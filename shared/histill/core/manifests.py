@@ -15,6 +15,7 @@ from histill.core.specs import NetworkSpec, Task
 
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
+INT8 = "model.int8.onnx"
 CARD = "card.md"
 TORCHSCRIPT = "model.ts"
 STATISTICS = "statistics.safetensors"
@@ -93,9 +94,12 @@ class Appearance(_Manifest):
     farthest: float = Field(gt=0)
 
 
-# Among the metrics of a student: Dice that it loses by computing in bfloat16. Of one made
-# without data it is what its own mask changes on generated samples.
+# Among the metrics of a student: Dice that it loses by computing in bfloat16, and in 8-bit
+# integers. Of one made without data it is what its own mask changes on generated samples.
 BFLOAT16_LOSS = "dice_lost_in_bfloat16"
+INT8_LOSS = "dice_lost_in_int8"
+# What it may lose of it and still be run so.
+MOST_LOST = 0.003
 
 
 class ModelManifest(_Manifest):

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from histill.core.manifests import LabelKind, ModelManifest, Normalization
 from histill.core.specs import NetworkSpec, SupervisedSpec
+from histill.distill import outputs
+from histill.distill import quantize as quantizing
 from histill.distill.dataset import Dataset
 from histill.distill.evaluate import evaluate
 from histill.distill.examples import Example
@@ -79,6 +81,33 @@ def test_size_and_speed_are_those_of_the_written_file(
     report, card = ((tmp_path / name).read_text() for name in ("report.html", "card.md"))
     assert "of the last step" in report
     assert "as ONNX" in card
+
+
+def test_a_student_in_bytes_lies_beside_where_it_is_as_good(
+    run: tuple[RunOrder, Dataset, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it loses on validation images is among the metrics, also where it is not kept."""
+    result = write_files(tmp_path / "kept", *run, describe(*run))
+    lost = result.metrics["dice_lost_in_int8"]
+    assert abs(lost) < 0.1
+    monkeypatch.setattr(quantizing, "MOST_LOST", lost)
+    write_files(tmp_path / "kept", *run, describe(*run))
+    assert (tmp_path / "kept" / "model.int8.onnx").exists()
+    monkeypatch.setattr(quantizing, "MOST_LOST", lost - 1e-6)
+    result = write_files(tmp_path / "left", *run, describe(*run))
+    assert result.metrics["dice_lost_in_int8"] == lost
+    assert not (tmp_path / "left" / "model.int8.onnx").exists()
+
+
+def test_the_loss_is_measured_on_a_part_of_many_images(
+    run: tuple[RunOrder, Dataset, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network itself loses nothing against its own masks, on one image or on all."""
+    order, dataset, outcome = run
+    net = outcome.net.cpu().eval()
+    for pixels in (1, 2 * 32 * 32, 1 << 22):
+        monkeypatch.setattr(outputs, "_INT8_PIXELS", pixels)
+        assert outputs._lost(order, dataset, outcome.evaluation, net) == 0
 
 
 def test_the_result_tells_what_it_was_trained_on(

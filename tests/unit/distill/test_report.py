@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from histill.core.manifests import ArtifactFile, ModelRole, Normalization
+from histill.core.manifests import INT8_LOSS, ArtifactFile, ModelRole, Normalization
 from histill.core.specs import MultiTeacherSpec, SupervisedSpec, TrainingSpec
 from histill.distill.calibration import PixelSample
 from histill.distill.card import model_card
@@ -281,6 +281,19 @@ def test_the_card_tells_everything(
         '"seed": 0',
     ):
         assert words in card
+
+
+@pytest.mark.parametrize(("lost", "told"), [(0.0012, True), (0.0031, False)])
+def test_the_card_tells_of_bytes_where_they_are_there(
+    order: RunOrder, result: RunResult, evaluation: Evaluation, *, lost: float, told: bool
+) -> None:
+    """What the second file is, and what it loses."""
+    result = result.model_copy(update={"metrics": result.metrics | {INT8_LOSS: lost}})
+    card = model_card(order, result, evaluation=evaluation, labeled=3, unlabeled=7)
+    assert (
+        f"`model.int8.onnx` is its copy in 8-bit integers, for CPUs; it was found to lose "
+        f"{lost:.4f} Dice." in card
+    ) is told
 
 
 def test_foreign_words_in_a_card_stay_words(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fakes import MemoryObjects
+from fakes import MemoryObjects, MemoryVersions
 from histill.core import catalog
 from histill.core.errors import (
     CorruptArtifactError,
@@ -18,8 +19,11 @@ from histill.core.errors import (
     ResourceExhaustedError,
     StorageUnavailableError,
 )
+from histill.core.manifests import INT8, INT8_LOSS, ONNX
 from histill.core.names import Reference
 from histill.core.specs import NetworkSpec
+from histill.inference import choosing
+from histill.inference.choosing import Means
 from histill.inference.directory import Directory
 from histill.inference.listing import Listing
 from histill.inference.models import ModelPool
@@ -42,7 +46,8 @@ class Loader:
     def __init__(self) -> None:
         self.loaded: list[str] = []
 
-    def __call__(self, manifest: ModelManifest, data: bytes) -> OnnxRuntime:
+    def __call__(self, manifest: ModelManifest, read: Callable[[str], bytes]) -> OnnxRuntime:
+        data = read(ONNX)
         self.loaded.append(manifest.reference)
         return OnnxRuntime.load(
             data, reference=manifest.reference, channels=3, threads=1, device="cpu"
@@ -121,6 +126,45 @@ async def test_corrupt_bytes_are_refused_and_not_fetched_again_at_once(
     with pytest.raises(CorruptArtifactError, match="differs from its manifest"):
         await pool.get(made)
     assert loader.loaded == []
+
+
+def publish_with_int8(store: MemoryObjects, folder: Path, int8: bytes) -> ModelManifest:
+    paths = [folder / ONNX, folder / INT8]
+    for path, data in zip(paths, (DATA, int8), strict=True):
+        path.write_bytes(data)
+    like = manifest(DATA).model_copy(
+        update={"files": tuple(map(catalog.file_of, paths)), "metrics": {INT8_LOSS: 0.0}}
+    )
+    return catalog.publish(store, MemoryVersions(), catalog.MODELS, like, paths)
+
+
+def in_integers(manifest: ModelManifest, read: Callable[[str], bytes]) -> OnnxRuntime:
+    """Takes the second file, once it has seen the first."""
+    assert read(ONNX) == DATA
+    return OnnxRuntime.load(
+        read(INT8), reference=manifest.reference, channels=3, threads=1, device="cpu",
+        precision="int8",
+    )  # fmt: skip
+
+
+async def test_the_budget_counts_what_stays(store: MemoryObjects, tmp_path: Path) -> None:
+    """Of two files that were read only the one that answers takes room."""
+    small = student(channels=3, classes=2, threshold=100.0)
+    made = publish_with_int8(store, tmp_path, small)
+    pool = ModelPool(store, in_integers, budget_bytes=max(SIZE, len(small)))
+    model = await pool.get(made)
+    assert model.size_bytes == len(small)
+    assert model.runtime.precision == "int8"
+
+
+async def test_a_damaged_second_file_is_refused(store: MemoryObjects, tmp_path: Path) -> None:
+    """As the first is: bytes that differ from the digest never reach a runtime."""
+    made = publish_with_int8(store, tmp_path, DATA)
+    store.data[f"models/nuclei/1/{INT8}"] = DATA[:-1] + b"!"
+    means = Means(workers=1, threads=1, device="cpu", runtime="auto", precision="auto")
+    pool = ModelPool(store, partial(choosing.load, means=means), budget_bytes=10 * SIZE)
+    with pytest.raises(CorruptArtifactError, match=r"model\.int8\.onnx differs from its manifest"):
+        await pool.get(made)
 
 
 async def test_a_teacher_cannot_be_served(store: MemoryObjects, loader: Loader) -> None:

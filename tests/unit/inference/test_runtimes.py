@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from histill.core.errors import CorruptArtifactError, RuntimeFailedError
-from histill.core.manifests import BFLOAT16_LOSS
+from histill.core.manifests import BFLOAT16_LOSS, INT8, INT8_LOSS, ONNX, ArtifactFile
 from histill.inference import choosing
 from histill.inference.choosing import Means
 from histill.inference.onnx_runtime import OnnxRuntime
@@ -21,6 +21,7 @@ from students import manifest, student
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from histill.core.manifests import ModelManifest
     from histill.inference.runtime import Precision, Runtime
 
 ALL = (MASK, CONFIDENCE, PROBABILITIES)
@@ -42,6 +43,17 @@ def load(request: pytest.FixtureRequest) -> Callable[[bytes], Runtime]:
     """Each of the runtimes."""
     found: Callable[[bytes], Runtime] = request.param
     return found
+
+
+def reading(data: bytes, int8: bytes = b"") -> Callable[[str], bytes]:
+    return {ONNX: data, INT8: int8}.__getitem__
+
+
+def with_int8(data: bytes, **metrics: float) -> ModelManifest:
+    """A manifest that tells of a second file."""
+    plain = manifest(data)
+    second = ArtifactFile(path=INT8, size=1, sha256="0" * 64)
+    return plain.model_copy(update={"files": (*plain.files, second), "metrics": metrics})
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -109,7 +121,7 @@ def test_both_runtimes_agree() -> None:
 def test_the_choice_can_be_made_by_hand(name: str) -> None:
     """A setting names the runtime, whatever is faster."""
     data = student()
-    made = choosing.load(manifest(data), data, replace(MEANS, runtime=name))
+    made = choosing.load(manifest(data), reading(data), replace(MEANS, runtime=name))
     assert made.name == name
 
 
@@ -122,7 +134,7 @@ def test_the_faster_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
             "_measured",
             lambda found, _, fastest=fastest: [float(i != fastest) for i in range(len(found))],
         )
-        name = choosing.load(manifest(data), data, MEANS).name
+        name = choosing.load(manifest(data), reading(data), MEANS).name
         assert name == ("onnxruntime", "openvino")[fastest]
 
 
@@ -133,7 +145,7 @@ def test_one_that_answers_otherwise_is_not_taken(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(choosing, "has_bfloat16", lambda: True)
     harmless = manifest(data).model_copy(update={"metrics": {BFLOAT16_LOSS: 0.0}})
     for like in (manifest(data), harmless):
-        assert choosing.load(like, data, MEANS).name == "onnxruntime"
+        assert choosing.load(like, reading(data), MEANS).name == "onnxruntime"
 
 
 def test_a_runtime_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +156,9 @@ def test_a_runtime_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(OpenVinoRuntime, "load", refuses)
     data = student()
-    assert choosing.load(manifest(data), data, MEANS).name == "onnxruntime"
+    assert choosing.load(manifest(data), reading(data), MEANS).name == "onnxruntime"
     with pytest.raises(CorruptArtifactError, match="does not run in OpenVINO"):
-        choosing.load(manifest(data), data, replace(MEANS, runtime="openvino"))
+        choosing.load(manifest(data), reading(data), replace(MEANS, runtime="openvino"))
 
 
 @pytest.mark.parametrize(
@@ -176,6 +188,70 @@ def test_fewer_bits_need_a_cpu_that_has_them(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(choosing, "has_bfloat16", lambda: False)
     like = manifest(b"").model_copy(update={"metrics": {BFLOAT16_LOSS: 0.0}})
     assert tuple(choosing._precisions(like, MEANS)) == ("f32",)
+
+
+@pytest.mark.parametrize("fastest", [0, 1, 2, 3])
+def test_integers_are_chosen_where_they_are_faster(
+    fastest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both runtimes with both files compete; the file that was chosen is the one that answers."""
+    monkeypatch.setattr(
+        choosing,
+        "_measured",
+        lambda found, _: [float(i != fastest) for i in range(len(found))],
+    )
+    data = student()
+    made = choosing.load(with_int8(data, **{INT8_LOSS: 0.003}), reading(data, data), MEANS)
+    assert (made.name, made.precision) == (
+        ("onnxruntime", "f32"), ("openvino", "f32"), ("onnxruntime", "int8"), ("openvino", "int8")
+    )[fastest]  # fmt: skip
+    assert made.run([MASK], noise(1, 16, 16, 3))[0].shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("lost", "precision", "runtime"),
+    [
+        (0.0031, "auto", "auto"),
+        (None, "auto", "auto"),
+        (0.0, "f32", "auto"),
+        (0.0, "auto", "onnxruntime"),
+    ],
+)
+def test_integers_that_are_not_wanted_are_not_even_read(
+    lost: float | None, precision: str, runtime: str
+) -> None:
+    """They need a measured loss of at most 0.3 points, and settings that allow them."""
+    data = student()
+    like = with_int8(data, **({} if lost is None else {INT8_LOSS: lost}))
+    means = replace(MEANS, precision=precision, runtime=runtime)
+    assert choosing.load(like, {ONNX: data}.__getitem__, means).precision == "f32"
+
+
+def test_integers_without_a_file_are_not_asked_for() -> None:
+    """A loss alone says nothing of a file."""
+    data = student()
+    like = manifest(data).model_copy(update={"metrics": {INT8_LOSS: 0.0}})
+    assert choosing.load(like, {ONNX: data}.__getitem__, MEANS).precision == "f32"
+
+
+def test_a_second_file_that_is_no_model_is_refused() -> None:
+    """As the first is, by its own name."""
+    data = student()
+    with pytest.raises(CorruptArtifactError, match=r"nuclei@1/model\.int8\.onnx cannot be served"):
+        choosing.load(with_int8(data, **{INT8_LOSS: 0.0}), reading(data, b"no model"), MEANS)
+
+
+def test_integers_that_answer_otherwise_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a file of another student, nor a runtime that computes a right one wrong."""
+    monkeypatch.setattr(choosing, "_measured", lambda found, _: list(range(len(found), 0, -1)))
+    data, other = student(), student(dark_is=0)
+    like = with_int8(data, **{INT8_LOSS: 0.0})
+    assert choosing.load(like, reading(data, other), MEANS).precision == "f32"
+    right, wrong = openvino(data), openvino(other, "int8")
+    made = {"f32": right, "int8": wrong}
+    monkeypatch.setattr(OpenVinoRuntime, "load", lambda *_, precision, **__: made[precision])
+    chosen = choosing.load(like, reading(data, data), MEANS)
+    assert (chosen.name, chosen.precision) == ("onnxruntime", "int8")
 
 
 @pytest.mark.skipif(not has_bfloat16(), reason="this CPU does not compute in bfloat16")

@@ -5,11 +5,12 @@ Sections as in Mitchell et al., https://arxiv.org/abs/1810.03993, and on the Hug
 
 from __future__ import annotations
 
+import math
 import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from histill.core.manifests import LabelKind
+from histill.core.manifests import INT8, INT8_LOSS, MOST_LOST, LabelKind
 from histill.core.specs import MultiTeacherSpec
 from histill.distill import wording
 
@@ -46,7 +47,7 @@ def model_card(
         "Calibration": _calibration(evaluation),
         "Intended use": _use(order),
         "Limits": _limits(order),
-        "How to use": usage(order.spec.output_model),
+        "How to use": usage(order.spec.output_model, result.metrics),
         "Reproducibility": reproducibility(order, "all data and teachers"),
     }
     return document(order.spec.output_model, sections)
@@ -194,8 +195,14 @@ def _limits(order: RunOrder) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def usage(model: str) -> str:
+def usage(model: str, metrics: Mapping[str, float]) -> str:
     """How a segmentation model is called."""
+    lost = metrics.get(INT8_LOSS, math.inf)
+    bytes_too = (
+        f" `{INT8}` is its copy in 8-bit integers, for CPUs; it was found to lose {lost:.4f} Dice."
+        if lost <= MOST_LOST
+        else ""
+    )
     return f"""\
 ```sh
 histill segment image.png --model {model} --overlay
@@ -203,7 +210,7 @@ histill segment image.png --model {model} --overlay
 
 `model.onnx` takes uint8 images [N, H, W, C] whose sides are multiples of its metadata's
 `histill.stride`, and gives the mask, the winning probability and all probabilities;
-normalisation is inside."""
+normalisation is inside.{bytes_too}"""
 
 
 def reproducibility(order: Order, sources: str) -> str:

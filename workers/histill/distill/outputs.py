@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 
 from histill.core.manifests import (
@@ -20,17 +22,23 @@ from histill.core.manifests import (
 from histill.core.specs import MultiTeacherSpec
 from histill.distill.card import model_card
 from histill.distill.data import whole_strides
+from histill.distill.evaluate import evaluate
 from histill.distill.export import export_onnx
 from histill.distill.latency import latency_ms
 from histill.distill.nets import count_parameters
+from histill.distill.predict import Predictor
+from histill.distill.quantize import add_int8
 from histill.distill.recorded import record_statistics
 from histill.distill.report import render_report
 from histill.distill.workdir import RunResult
 from histill.ml.appearance import appearance_of
+from histill.ml.metrics import score_image, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from torch import nn
 
     from histill.distill.dataset import Dataset
     from histill.distill.evaluate import Evaluation
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 _EXPORT_SAMPLES = 1  # real images on which the export is compared
 _SHARE_DIGITS = 4
+_INT8_PIXELS = 1 << 22  # of validation images on which its loss is measured
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ def _measured(evaluation: Evaluation, foreground: Sequence[str]) -> dict[str, fl
 def write_files(
     folder: Path, order: RunOrder, dataset: Dataset, outcome: Outcome, result: RunResult
 ) -> RunResult:
-    """Writes weights, statistics where the norms keep none, ONNX, card and report.
+    """Writes weights, statistics where the norms keep none, ONNX files, card and report.
 
     Args:
         folder: Made when missing.
@@ -132,7 +141,8 @@ def write_files(
         result: Of ``describe``.
 
     Returns:
-        The result with the size and speed of the ONNX file: what ``result.json`` says.
+        The result with the size and speed of the ONNX file, and what it loses in 8-bit
+        integers: what ``result.json`` says.
 
     Raises:
         WorkFailedError: EXPORT_MISMATCH.
@@ -154,6 +164,13 @@ def write_files(
         samples=[example.image for example in dataset.validation[:_EXPORT_SAMPLES]],
     )
     result = _weighed(folder / ONNX, dataset, result, stride=order.spec.network.stride)
+    lost = add_int8(
+        folder,
+        [example.image for example in dataset.training],
+        stride=order.spec.network.stride,
+        lost=partial(_lost, order, dataset, outcome.evaluation),
+    )
+    result = result.model_copy(update={"metrics": result.metrics | lost})
     labeled = sum(example.target is not None for example in dataset.training)
     unlabeled = len(dataset.training) - labeled if order.teachers else 0
     card = model_card(
@@ -184,3 +201,19 @@ def _weighed(path: Path, dataset: Dataset, result: RunResult, *, stride: int) ->
     if dataset.validation:
         weighed["latency_ms"] = latency_ms(path, dataset.validation[0].image, stride=stride)
     return result.model_copy(update={"metrics": result.metrics | weighed})
+
+
+def _lost(order: RunOrder, dataset: Dataset, evaluation: Evaluation, net: nn.Module) -> float:
+    """Dice that another network on the CPU loses against the trained one."""
+    labeled = [example for example in dataset.validation if example.target is not None]
+    sizes = np.cumsum([example.image.shape[0] * example.image.shape[1] for example in labeled])
+    some = labeled[: 1 + int(np.searchsorted(sizes, _INT8_PIXELS))]
+    classes = len(order.dataset.classes)
+    trained = [
+        score_image(mask, example.target, classes=classes, surfaces=False)
+        for mask, example in zip(evaluation.masks, some, strict=False)
+        if example.target is not None
+    ]
+    predictor = Predictor(net, order.spec.network.stride, torch.device("cpu"))
+    other = evaluate(predictor, some, classes=classes, surfaces=False)
+    return summarize(trained).dice - other.scores.dice

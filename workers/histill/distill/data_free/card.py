@@ -38,7 +38,9 @@ def model_card(order: DataFreeOrder, result: RunResult, outcome: DataFreeOutcome
                 "help to people who check the result."
             ),
             "Limits": _limits(),
-            "How to use": _classifier() if classifies else usage(order.spec.output_model),
+            "How to use": _classifier()
+            if classifies
+            else usage(order.spec.output_model, result.metrics),
             "Reproducibility": reproducibility(order, "all teachers"),
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ from histill.distill.latency import latency_ms
 from histill.distill.nets import count_parameters
 from histill.distill.outputs import REPORT
 from histill.distill.precision import InBfloat16
+from histill.distill.quantize import add_int8
 from histill.distill.workdir import RunResult
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 _STORED, _STORED_BYTES = 64, 8 << 20  # samples of each generator
 _SHOWN = 8  # at least
 _AT_ONCE = 16  # samples of a forward pass
+_CALIBRATED = 4  # one in so many samples; on the others it is measured
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class DataFreeOutcome:
 
 
 def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) -> RunResult:
-    """Writes weights, ONNX, generators, samples, card and report.
+    """Writes weights, ONNX files, generators, samples, card and report.
 
     Args:
         folder: Made when missing.
@@ -110,7 +113,13 @@ def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) ->
         "latency_ms": latency_ms(folder / ONNX, shown, stride=1),
     }
     if first.task == "segmentation":
-        measured[BFLOAT16_LOSS] = _lost_in_bfloat16(student, samples)
+        measured[BFLOAT16_LOSS] = _lost(student, _images(samples), InBfloat16(student))
+        measured |= add_int8(
+            folder,
+            [image for each in samples.values() for image in each[: len(each) // _CALIBRATED]],
+            stride=order.spec.student.stride,
+            lost=partial(_lost, student, _images(samples, but=_CALIBRATED)),
+        )
     result = RunResult(
         role=ModelRole.STUDENT,
         channels=first.channels,
@@ -131,14 +140,19 @@ def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) ->
     return result
 
 
+def _images(samples: Mapping[str, npt.NDArray[np.uint8]], *, but: int = 0) -> Tensor:
+    """Of all generators, uint8 [N, C, H, W]; but for the first of each, one in so many."""
+    rest = [each[len(each) // but if but else 0 :] for each in samples.values()]
+    return torch.from_numpy(np.concatenate(rest)).permute(0, 3, 1, 2)
+
+
 @torch.no_grad()
-def _lost_in_bfloat16(student: nn.Module, samples: Mapping[str, npt.NDArray[np.uint8]]) -> float:
-    """How far its own answers change by it, on samples of all generators."""
-    images = torch.from_numpy(np.concatenate(list(samples.values()))).permute(0, 3, 1, 2)
+def _lost(student: nn.Module, images: Tensor, other: nn.Module) -> float:
+    """How far a student's own answers change where another network computes them."""
     said = torch.cat([student(part.float()) for part in images.split(_AT_ONCE)])
     if not said.argmax(dim=1).any():
         return math.nan  # without foreground nothing can be lost, and nothing is known
-    return 1 - agreement(InBfloat16(student), images, said, torch.device("cpu"))
+    return 1 - agreement(other, images, said, torch.device("cpu"))
 
 
 def _samples(engine: Engine) -> dict[str, npt.NDArray[np.uint8]]:
