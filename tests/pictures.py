@@ -1,4 +1,4 @@
-"""Small made-up images with exact labels, for tests that need no real ones."""
+"""Small made-up images with exact labels, for tests that need no real ones; masks as GeoJSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from histill.ml.features import FeatureStream
+from histill.ml.geojson import PLAIN, Outlines
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -37,3 +41,17 @@ def write_dataset(folder: Path, *, train: int = 6, val: int = 2, side: int = 48)
             Image.fromarray(image).save(folder / split / "images" / f"{index}.png")
             Image.fromarray(labels).save(folder / split / "labels" / f"{index}.png")
     return folder
+
+
+def geojson(
+    mask: np.ndarray,
+    classes: Sequence[str],
+    outlines: Outlines = PLAIN,
+    spacing: tuple[float, float] | None = None,
+    *,
+    rows: int = 100_000,
+) -> bytes:
+    """A mask as GeoJSON, written so many rows at a time."""
+    stream = FeatureStream(len(mask), classes, outlines, spacing)
+    written = [stream.add(mask[start : start + rows]) for start in range(0, len(mask), rows)]
+    return b"".join([*written, stream.end()])

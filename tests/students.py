@@ -31,13 +31,19 @@ STRIDE = 8
 
 
 def student(
-    *, channels: int = 3, dark_is: int = 1, classes: int = 2, threshold: float = 128.0
+    *,
+    channels: int = 3,
+    dark_is: int = 1,
+    classes: int = 2,
+    threshold: float = 128.0,
+    ballast: int = 0,
 ) -> bytes:
     """A graph that smooths over 5 x 5 pixels and gives dark ones the class ``dark_is``.
 
     Light pixels get class 0 when ``dark_is`` is not 0, else class 1; further classes
     get a probability near 0. The sides must be multiples of 8, as of a real network:
     a branch that goes down and up again, and adds nothing, makes it fail otherwise.
+    The file gets ``ballast`` bytes that mean nothing.
     """
     light_is = 0 if dark_is else 1
     slope = np.zeros((classes, channels, 1, 1), np.float32)
@@ -83,7 +89,7 @@ def student(
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    helper.set_model_props(model, {"histill.stride": str(STRIDE)})
+    helper.set_model_props(model, {"histill.stride": str(STRIDE), "ballast": "." * ballast})
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

@@ -197,12 +197,11 @@ def test_a_large_image_streams(service: Service, stub: rpc.SegmentationServiceSt
     for part in stub.SegmentLarge(parts(data), timeout=120):
         match part.WhichOneof("part"):
             case "progress":
-                assert summary is None
                 progress.append(part.progress)
             case "summary":
                 summary = part.summary
             case "mask_chunk":
-                assert summary is not None
+                assert summary is None
                 assert len(part.mask_chunk) <= MEBIBYTE
                 mask += part.mask_chunk
     assert summary is not None
@@ -213,8 +212,9 @@ def test_a_large_image_streams(service: Service, stub: rpc.SegmentationServiceSt
     smooth = gaussian_filter(grey.astype(np.float32), 1.5)
     sure = np.abs(smooth - 128) > 12
     assert np.mean(found[sure] == (smooth < 128)[sure]) > 0.999
-    # The image takes 75 MB, mask and confidence 75; whole probabilities alone would be 200.
-    assert service.peak_memory_bytes() < 900e6
+    # The image takes 75 MB, and as much again while it is decoded; of the rest only rows of
+    # tiles are held. Whole probabilities alone would be 200.
+    assert service.peak_memory_bytes() < 700e6, service.peak_memory_bytes()
 
 
 @pytest.mark.parametrize(

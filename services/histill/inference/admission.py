@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from histill.core.errors import DeadlineExceededError, ResourceExhaustedError
-from histill.inference.lanes import Lane
+from histill.inference.lanes import Lane, nothing
 from histill.inference.slots import Slots
 
 if TYPE_CHECKING:
@@ -29,19 +29,22 @@ class Admission:
         max_queue: Requests that may be inside beyond that; as many urgent ones besides.
         max_per_project: Requests of one project that may be inside, and as many urgent ones; 0
             sets no bound.
+        coders: Images that are decoded or encoded at a time; 0 means as many as ``workers``.
 
     Attributes:
         workers: Computations at a time.
     """
 
-    def __init__(self, *, workers: int, max_queue: int, max_per_project: int = 0) -> None:
+    def __init__(
+        self, *, workers: int, max_queue: int, max_per_project: int = 0, coders: int = 0
+    ) -> None:
         self._most = workers + max_queue
         self._most_of_project = max_per_project
         self.workers = workers
         self._inside: Counter[bool] = Counter()
         self._of_project: Counter[tuple[str, bool]] = Counter()
         self._computing = Lane(workers, "compute")
-        self._coding = Lane(workers, "code")
+        self._coding = Lane(coders or workers, "code")
         self._large = {urgent: Slots(workers) for urgent in (False, True)}
         self._mean_s = 0.1
 
@@ -115,12 +118,14 @@ class Admission:
         finally:
             room.release()
 
-    async def compute(self, work: Callable[[], T], call: Call) -> tuple[T, float]:
+    async def compute(
+        self, work: Callable[[], T], call: Call, *, turn: Callable[[], None] = nothing
+    ) -> tuple[T, float]:
         """One run of a network, when its turn comes; see ``Lane.run``."""
-        return await self._computing.run(work, call, ended=self._took)
+        return await self._computing.run(work, call, turn=turn, ended=self._took)
 
     async def aside(self, work: Callable[[], T], call: Call) -> T:
-        """Decoding or encoding, beside the computations and as many at a time."""
+        """Decoding or encoding, beside the computations."""
         result, _ = await self._coding.run(work, call)
         return result
 

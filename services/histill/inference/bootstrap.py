@@ -12,6 +12,7 @@ from histill.api.inference.v2 import grpc_service_pb2, grpc_service_pb2_grpc
 from histill.api.segmentation.v1 import segmentation_service_pb2, segmentation_service_pb2_grpc
 from histill.core.errors import UnavailableError
 from histill.inference.admission import Admission
+from histill.inference.batching import Batcher
 from histill.inference.choosing import Means, load
 from histill.inference.computer import Computer
 from histill.inference.cpus import cores
@@ -20,6 +21,8 @@ from histill.inference.listing import Listing
 from histill.inference.models import ModelPool
 from histill.inference.onnx_runtime import uses_cuda
 from histill.inference.open_inference import OpenInferenceServicer
+from histill.inference.opening import Opener
+from histill.inference.requests import Limits
 from histill.inference.segmenter import Segmenter
 from histill.inference.servicer import SegmentationServicer
 from histill.inference.statistics import Statistics
@@ -33,8 +36,9 @@ if TYPE_CHECKING:
     import grpc
 
     from histill.core.manifests import ModelManifest
+    from histill.inference.models import LoadedModel
     from histill.inference.runtime import Runtime
-    from histill.inference.settings import InferencePart, InferenceSettings
+    from histill.inference.settings import BatchLimits, InferencePart, InferenceSettings
 
 _SEGMENTATION = segmentation_service_pb2.DESCRIPTOR.services_by_name["SegmentationService"]
 _OPEN_INFERENCE = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -47,22 +51,35 @@ async def run(settings: InferenceSettings) -> None:
     part = settings.inference
     quiet_decoders()
     objects = S3ObjectStore.connect(settings.s3)
-    workers = part.workers or (1 if uses_cuda(part.device) else cores())
+    device = "cuda" if uses_cuda(part.device) else "cpu"
+    workers = part.workers or (1 if device == "cuda" else cores())
+    largest = part.batching.largest(device=device)
     pool = ModelPool(objects, _loader(part, workers), budget_bytes=part.cache_bytes)
     directory = Directory(objects, pool, preload=part.preload, poll_s=part.poll_s)
     admission = Admission(
         workers=workers,
-        max_queue=2 * workers if part.max_queue < 0 else part.max_queue,
+        # Batches in the making are no queue: with those that wait, three of each worker.
+        max_queue=(3 * largest - 1) * workers if part.max_queue < 0 else part.max_queue,
         max_per_project=part.max_per_project,
+        # One worker of a GPU waits for many images.
+        coders=cores() if device == "cuda" else workers,
     )
-    computer = Computer(admission, tile=part.tile, overlap=part.overlap)
+    computer = Computer(
+        admission,
+        tile=part.tile,
+        overlap=part.overlap,
+        batcher=Batcher(admission, partial(_batch_limits, part)) if largest > 1 else None,
+    )
     statistics = Statistics()
-    segmenter = Segmenter(directory, admission, computer, statistics, max_pixels=part.max_pixels)
+    limits = Limits(part.max_pixels, part.max_slide_pixels)
+    opener = Opener(admission, computer, limits)
+    segmenter = Segmenter(directory, admission, computer, opener, statistics, limits)
     listing = Listing(objects, pool)
     uploads = Uploads(
         max_file_bytes=part.max_file_bytes,
         max_bytes=part.max_upload_bytes,
         idle_s=part.upload_idle_s,
+        folder=part.upload_folder,
     )
     segmentation = SegmentationServicer(
         segmenter,
@@ -84,6 +101,7 @@ async def run(settings: InferenceSettings) -> None:
         pool,
         statistics,
         workers=workers,
+        limits=partial(_batch_limits, part),
         max_message_bytes=settings.server.max_message_bytes,
         ready=ready,
     )
@@ -107,7 +125,13 @@ async def run(settings: InferenceSettings) -> None:
             await following
 
 
-def _loader(part: InferencePart, workers: int) -> Callable[[ModelManifest, bytes], Runtime]:
+def _batch_limits(part: InferencePart, model: LoadedModel) -> BatchLimits:
+    return part.batching.of(model.manifest.name, device=model.runtime.device)
+
+
+def _loader(
+    part: InferencePart, workers: int
+) -> Callable[[ModelManifest, Callable[[str], bytes]], Runtime]:
     means = Means(
         workers=workers,
         threads=part.threads or max(1, cores() // workers),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,29 +14,44 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
-from histill.ml.tiling import Canvas, ClassMap, pad
+from histill.ml.images import Image, fit_channels
+from histill.ml.tiling import Canvas, Part, pad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     import numpy.typing as npt
 
     from histill.inference.admission import Admission
+    from histill.inference.batching import Batcher
     from histill.inference.call import Call
     from histill.inference.models import LoadedModel
     from histill.inference.runtime import Runtime
     from histill.inference.watch import Watch
+    from histill.ml.images import Picture
     from histill.ml.tiling import Tile
 
     Pixels = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
+    _Seen = tuple[Pixels, Floats]
 
 T = TypeVar("T")
 _BOTH = (MASK, CONFIDENCE)
 
 
-def _nobody(_: float) -> None:
-    """Progress that nobody asked for."""
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one run of the network adds to an image.
+
+    Attributes:
+        part: Of the mask.
+        share: Of the image that is done, in (0, 1].
+        pixels: That the network saw, uint8 [h, w, C].
+    """
+
+    part: Part
+    share: float
+    pixels: Pixels
 
 
 class Computer:
@@ -44,10 +61,15 @@ class Computer:
         admission: Gives out the compute slots.
         tile: Side of a tile in pixels.
         overlap: Of neighbouring tiles in pixels.
+        batcher: Joins images that fit a tile with those of others; without one, and for
+            models that it does not join, each request is computed by itself.
     """
 
-    def __init__(self, admission: Admission, *, tile: int, overlap: int) -> None:
+    def __init__(
+        self, admission: Admission, *, tile: int, overlap: int, batcher: Batcher | None = None
+    ) -> None:
         self._admission = admission
+        self._batcher = batcher
         self._tile = tile
         self._overlap = overlap
 
@@ -55,59 +77,62 @@ class Computer:
         """Whether an image is cut into tiles, once its sides are multiples of the stride."""
         return _up(height, stride) * _up(width, stride) > self._tile**2
 
-    async def classify(
+    async def parts(
         self,
         model: LoadedModel,
-        pixels: Pixels,
+        picture: Picture,
         *,
         watch: Watch,
         call: Call,
-        progress: Callable[[float], None] = _nobody,
-    ) -> ClassMap:
-        """Classes of one image.
+    ) -> AsyncGenerator[Step]:
+        """Classes of one image, as they get ready.
 
         Args:
             model: What to run.
-            pixels: uint8 [H, W, C].
+            picture: The image; read tile by tile where it does not fit one.
             watch: Gets the times of ``queue`` and ``compute``.
             call: After its deadline nothing is computed.
-            progress: Called with the share that is done, in [0, 1].
 
         Raises:
             DeadlineExceededError: The deadline passed before the end.
         """
-        stride = model.runtime.stride
-        if not self.is_large(*pixels.shape[:2], stride=stride):
-            parts = await self._whole(model, pixels[None], _BOTH, watch, call)
-            return ClassMap(*(part[0] for part in parts))
+        size, stride = picture.size, model.runtime.stride
+        read = partial(_fitted, picture, model.manifest.channels)
+        if not self.is_large(size.height, size.width, stride=stride):
+            pixels = read(0, 0, size.height, size.width)
+            mask, confidence = await self._whole(model, pixels[None], _BOTH, watch, call)
+            yield Step(Part(0, 0, mask[0], confidence[0]), 1.0, pixels)
+            return
         canvas = Canvas(
-            pixels,
+            size,
+            read,
             classes=len(model.manifest.classes),
             stride=stride,
             tile=self._tile // stride * stride,
             overlap=self._overlap,
         )
         # A slot for each tile: small images pass in between, and a cancel ends it.
-        running: deque[tuple[Tile, asyncio.Task[tuple[Floats, float, float]]]] = deque()
+        running: deque[tuple[Tile, asyncio.Task[tuple[_Seen, float, float]]]] = deque()
         waiting, began = iter(canvas.tiles), time.monotonic()
         try:
             for number in range(len(canvas.tiles)):
-                for tile in islice(waiting, self._admission.workers - len(running)):
+                # One more than compute, so that none waits while an answer is put in its place.
+                for tile in islice(waiting, self._admission.workers + 1 - len(running)):
                     work = partial(_one_tile, model.runtime, canvas, tile)
                     running.append((tile, asyncio.create_task(self._run(work, 1, watch, call))))
                 tile, task = running.popleft()
-                found, waited, _ = await task
+                (pixels, found), waited, _ = await task
                 if not number:
                     watch.seconds["queue"] += waited
                     began += waited
-                await asyncio.to_thread(canvas.add, tile, found)
-                progress((number + 1) / len(canvas.tiles))
+                part = await asyncio.to_thread(canvas.add, tile, found)
+                # By the clock: several tiles are computed at a time.
+                watch.seconds["compute"] += time.monotonic() - began
+                yield Step(part, (number + 1) / len(canvas.tiles), pixels)
+                began = time.monotonic()
         finally:
             for _, task in running:
                 task.cancel()
-            # By the clock: several tiles are computed at a time.
-            watch.seconds["compute"] += time.monotonic() - began
-        return await asyncio.to_thread(canvas.result)
 
     async def answer(
         self,
@@ -134,14 +159,25 @@ class Computer:
             DeadlineExceededError: The deadline passed before the end.
         """
         if self.is_large(*batch.shape[1:3], stride=model.runtime.stride):
-            maps = [await self.classify(model, each, watch=watch, call=call) for each in batch]
-            found = {
-                MASK: np.stack([each.mask for each in maps]),
-                CONFIDENCE: np.stack([each.confidence for each in maps]),
-            }
+            maps = [await self._joined(model, each, watch, call) for each in batch]
+            stacked = [np.stack(values) for values in zip(*maps, strict=True)]
+            found: dict[str, Any] = dict(zip(_BOTH, stacked, strict=True))
             return {name: found[name] for name in outputs}
         parts = await self._whole(model, batch, outputs, watch, call)
         return dict(zip(outputs, parts, strict=True))
+
+    async def _joined(
+        self, model: LoadedModel, pixels: Pixels, watch: Watch, call: Call
+    ) -> tuple[Pixels, Floats]:
+        """Mask and confidence of an image of many tiles."""
+        mask, confidence = np.empty(pixels.shape[:2], np.uint8), np.empty(pixels.shape[:2], "f4")
+        async with aclosing(self.parts(model, Image(pixels), watch=watch, call=call)) as steps:
+            async for step in steps:
+                part = step.part
+                rows = slice(part.row, part.row + part.mask.shape[0])
+                columns = slice(part.column, part.column + part.mask.shape[1])
+                mask[rows, columns], confidence[rows, columns] = part.mask, part.confidence
+        return mask, confidence
 
     async def _whole(
         self, model: LoadedModel, batch: Pixels, outputs: Sequence[str], watch: Watch, call: Call
@@ -152,8 +188,13 @@ class Computer:
         parts = []
         for start in range(0, len(batch), at_once):
             part = batch[start : start + at_once]
-            work = partial(_padded, model.runtime, outputs, part)
-            made, waited, took = await self._run(work, len(part), watch, call)
+            if self._batcher is not None and self._batcher.joins(model):
+                made, waited, took = await self._batcher.run(
+                    model, part, outputs, watch=watch, call=call
+                )
+            else:
+                work = partial(_padded, model.runtime, outputs, part)
+                made, waited, took = await self._run(work, len(part), watch, call)
             watch.seconds["queue"] += waited
             watch.seconds["compute"] += took
             parts.append(made)
@@ -182,6 +223,12 @@ def _padded(runtime: Runtime, outputs: Sequence[str], batch: Pixels) -> list[npt
     return [np.ascontiguousarray(values[:, :height, :width]) for values in found]
 
 
-def _one_tile(runtime: Runtime, canvas: Canvas, tile: Tile) -> Floats:
-    found: Floats = runtime.run([PROBABILITIES], canvas.cut(tile))[0][0]
-    return found
+def _fitted(
+    picture: Picture, channels: int, row: int, column: int, height: int, width: int
+) -> Pixels:
+    return fit_channels(picture.read(row, column, height, width), channels)
+
+
+def _one_tile(runtime: Runtime, canvas: Canvas, tile: Tile) -> _Seen:
+    pixels = canvas.cut(tile)
+    return pixels[0], runtime.run([PROBABILITIES], pixels)[0][0]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from histill.inference.models import LoadedModel
+    from histill.inference.settings import BatchLimits
     from histill.inference.statistics import Counts, Duration
 
 # As Triton names them.
@@ -34,8 +35,8 @@ def metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMetadataRes
     return response
 
 
-def config(model: LoadedModel, *, workers: int) -> pb.ModelConfig:
-    """Tensors without the side of the batch, and where the model runs."""
+def config(model: LoadedModel, *, workers: int, limits: BatchLimits) -> pb.ModelConfig:
+    """Tensors without the side of the batch, and where and how the model runs."""
     manifest = model.manifest
     made = pb.ModelConfig(
         name=manifest.name,
@@ -60,6 +61,13 @@ def config(model: LoadedModel, *, workers: int) -> pb.ModelConfig:
         count=workers,
         kind=group.KIND_CPU if model.runtime.device == "cpu" else group.KIND_GPU,
     )
+    if limits.max_batch > 1:
+        made.dynamic_batching.CopyFrom(
+            pb.ModelDynamicBatching(
+                preferred_batch_size=sorted({*limits.preferred, limits.max_batch}),
+                max_queue_delay_microseconds=round(1000 * limits.max_delay_ms),
+            )
+        )
     made.parameters["classes"].string_value = json.dumps(manifest.classes)
     made.parameters["precision"].string_value = model.runtime.precision
     made.parameters["version"].string_value = str(manifest.version)

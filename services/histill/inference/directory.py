@@ -59,6 +59,7 @@ class Directory:
         self._poll_s = poll_s
         self._targets: dict[str, _Target] = {}
         self._unloads: Counter[str] = Counter()
+        self._asks: Counter[str] = Counter()
         for reference in preload:
             parse_reference(reference, field="HISTILL_INFERENCE__PRELOAD")
 
@@ -163,10 +164,11 @@ class Directory:
     async def _take(self, reference: str, *, following: bool = False) -> LoadedModel:
         """Looks a reference up, loads what it names, and only then points it there."""
         name = parse_reference(reference, field="").name
-        unloads = self._unloads[name]
+        self._asks[name] += not following
+        unloads, asks = self._unloads[name], self._asks[name]
         manifest = await asyncio.to_thread(catalog.find, self._store, catalog.MODELS, reference)
         model = await self._pool.get(manifest)
-        if following and self._unloads[name] != unloads:
+        if following and self._unloads[name] != unloads and self._asks[name] == asks:
             self._pool.let_go(name)  # somebody let it go meanwhile, and nobody asked since
             return model
         before = self._targets.get(reference)

@@ -21,6 +21,10 @@ def _nobody(_: float) -> None:
     """Seconds that nobody asked for."""
 
 
+def nothing() -> None:
+    """All that is done at a turn that is only waited for."""
+
+
 class Lane:
     """So many pieces of work at a time, each on a thread of its own.
 
@@ -37,7 +41,12 @@ class Lane:
         self._threads = ThreadPoolExecutor(number, thread_name_prefix=name)
 
     async def run(
-        self, work: Callable[[], T], call: Call, *, ended: Callable[[float], None] = _nobody
+        self,
+        work: Callable[[], T],
+        call: Call,
+        *,
+        turn: Callable[[], None] = nothing,
+        ended: Callable[[float], None] = _nobody,
     ) -> tuple[T, float]:
         """Runs ``work`` when its turn comes.
 
@@ -47,6 +56,7 @@ class Lane:
         Args:
             work: Blocks.
             call: Its deadline, after which nothing begins, and its priority.
+            turn: Called on the event loop when the turn has come, before the work begins.
             ended: Called with the seconds that the work took, also when nobody waits for it.
 
         Returns:
@@ -57,6 +67,7 @@ class Lane:
         """
         asked = time.monotonic()
         await self.slots.acquire(call)
+        turn()
         began = time.monotonic()
 
         def done(future: asyncio.Future[T]) -> None:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from histill.inference.directory import Directory
     from histill.inference.listing import Listing
-    from histill.inference.models import ModelPool
+    from histill.inference.models import LoadedModel, ModelPool
     from histill.inference.segmenter import Segmenter
+    from histill.inference.settings import BatchLimits
     from histill.inference.statistics import Statistics
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -45,6 +46,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         pool: Knows what is in memory.
         statistics: Knows what was asked.
         workers: Computations at a time.
+        limits: Of a model's batches.
         max_message_bytes: Of an answer.
         ready: Raises a HistillError while the service cannot do its work.
     """
@@ -58,6 +60,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         statistics: Statistics,
         *,
         workers: int,
+        limits: Callable[[LoadedModel], BatchLimits],
         max_message_bytes: int,
         ready: Callable[[], Awaitable[None]],
     ) -> None:
@@ -67,6 +70,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         self._pool = pool
         self._statistics = statistics
         self._workers = workers
+        self._limits = limits
         self._max_answer = max_message_bytes - HEADROOM_BYTES
         self._ready = ready
 
@@ -126,7 +130,8 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelConfigResponse:
         """As the proto says."""
         model = await self._directory.get(_reference(request.name, request.version), field="name")
-        return pb.ModelConfigResponse(config=described.config(model, workers=self._workers))
+        config = described.config(model, workers=self._workers, limits=self._limits(model))
+        return pb.ModelConfigResponse(config=config)
 
     async def ModelStatistics(  # noqa: N802
         self,

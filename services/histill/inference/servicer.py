@@ -10,21 +10,25 @@ from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
 from histill.inference.call import call_of
-from histill.inference.segmenter import Request
+from histill.inference.findings import Region
+from histill.inference.requests import Request
 from histill.inference.uploads import CHUNK_BYTES
 from histill.ml import geojson, images
 from histill.ml.appearance import FAR
 from histill.ml.geojson import Outlines
+from histill.ml.images import MAX_FRAMES, MAX_LEVEL, Selection
 from histill.ml.masks import Format
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from typing import BinaryIO
 
     import grpc
 
+    from histill.inference.findings import Piece
     from histill.inference.listing import Listing
-    from histill.inference.segmenter import Answer, Segmenter
+    from histill.inference.requests import Answer
+    from histill.inference.segmenter import Segmenter
     from histill.inference.uploads import Uploads
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -39,6 +43,7 @@ _FORMATS = {
 }
 # What a message holds besides its mask.
 HEADROOM_BYTES = 64 << 10
+_WAITING_PIECES = 4
 
 
 class SegmentationServicer(rpc.SegmentationServiceServicer):
@@ -69,25 +74,33 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
 
     async def Segment(self, request: pb.SegmentRequest, context: Context) -> pb.SegmentResponse:  # noqa: N802
         """As the proto says."""
+        pieces: list[bytes] = []
+
+        async def keep(piece: Piece | float) -> None:
+            if isinstance(piece, bytes):
+                pieces.append(piece)
+
         answer = await self._segmenter.segment(
             Request(
                 model=request.model,
                 source=self._source(request),
                 form=_form(request.format),
                 call=call_of(context, urgent=_urgent(request.priority)),
+                selection=_selection(request.selection),
                 confidence_map=request.confidence_map,
                 pixel_size_um=images.pixel_size(request.pixel_size_um),
                 outlines=_outlines(request.geojson),
-            )
+                empty_frames=request.empty_frames,
+            ),
+            keep,
         )
-        if len(answer.mask) + len(answer.confidence_map) > self._max_answer:
+        mask, confidence_map = b"".join(pieces), answer.found.confidence_map
+        if len(mask) + len(confidence_map) > self._max_answer:
             raise ResourceExhaustedError(
                 "the answer does not fit one message; call SegmentLarge, or ask for another format"
             )
         return pb.SegmentResponse(
-            mask=answer.mask,
-            summary=_summary(answer, request.format),
-            confidence_map=answer.confidence_map,
+            mask=mask, summary=_summary(answer, request.format), confidence_map=confidence_map
         )
 
     async def SegmentLarge(  # noqa: N802
@@ -102,29 +115,42 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         form = _form(header.format)
         # Before the upload: what is wrong here need not wait for gigabytes.
         outlines, pixel_um = _outlines(header.geojson), images.pixel_size(header.pixel_size_um)
+        selection = _selection(header.selection)
         call = call_of(context, urgent=_urgent(header.priority))
         await self._segmenter.prepare(header.model)
         async with self._uploads.receive(_chunks(parts), header.size_bytes) as file:
             request = Request(
                 header.model,
                 file,
-                form,
+                None if header.regions else form,
                 call,
+                selection=selection,
+                whole=False,
                 pixel_size_um=pixel_um,
                 outlines=outlines,
+                empty_frames=header.empty_frames,
             )
-            news: asyncio.Queue[float | None] = asyncio.Queue()
-            work = asyncio.create_task(self._segmenter.segment(request, progress=news.put_nowait))
-            work.add_done_callback(lambda _: news.put_nowait(None))
+            # Short: whoever reads slowly makes the work wait, and not the memory grow.
+            news: asyncio.Queue[Piece | float | None] = asyncio.Queue(_WAITING_PIECES)
+            work = asyncio.create_task(self._worked(request, news))
             try:
-                while (share := await news.get()) is not None:
-                    yield pb.SegmentLargeResponse(progress=share)
+                while (piece := await news.get()) is not None:
+                    for message in _messages(piece):
+                        yield message
                 answer = await work
             finally:
                 work.cancel()
         yield pb.SegmentLargeResponse(summary=_summary(answer, header.format))
-        for start in range(0, len(answer.mask), CHUNK_BYTES):
-            yield pb.SegmentLargeResponse(mask_chunk=answer.mask[start : start + CHUNK_BYTES])
+
+    async def _worked(self, request: Request, news: asyncio.Queue[Piece | float | None]) -> Answer:
+        try:
+            answer = await self._segmenter.segment(request, news.put)
+        except Exception:
+            # Not when cancelled: nobody takes it then.
+            await news.put(None)
+            raise
+        await news.put(None)
+        return answer
 
     async def ListModels(  # noqa: N802
         self,
@@ -178,6 +204,34 @@ def _form(value: pb.MaskFormat.ValueType) -> Format:
     return _FORMATS[value]
 
 
+def _selection(chosen: pb.Selection) -> Selection:
+    for name, value, most in (
+        ("frame", chosen.frame, MAX_FRAMES),
+        ("level", chosen.level, MAX_LEVEL),
+    ):
+        if not 0 <= value <= most:
+            raise InvalidArgumentError.of(f"selection.{name}", f"{value} is not in [0, {most}]")
+    return Selection(chosen.frame, chosen.level)
+
+
+def _messages(piece: Piece | float) -> Iterator[pb.SegmentLargeResponse]:
+    match piece:
+        case float():
+            yield pb.SegmentLargeResponse(progress=piece)
+        case bytes():
+            for start in range(0, len(piece), CHUNK_BYTES):
+                yield pb.SegmentLargeResponse(mask_chunk=piece[start : start + CHUNK_BYTES])
+        case Region():
+            region = pb.MaskRegion(
+                row=piece.row,
+                column=piece.column,
+                height=piece.height,
+                width=piece.width,
+                png=piece.png,
+            )
+            yield pb.SegmentLargeResponse(region=region)
+
+
 async def _chunks(parts: AsyncIterator[pb.SegmentLargeRequest]) -> AsyncIterator[bytes]:
     async for part in parts:
         if part.WhichOneof("part") != "chunk":
@@ -200,11 +254,11 @@ def _summary(answer: Answer, form: pb.MaskFormat.ValueType) -> pb.SegmentSummary
                 objects=each.objects,
                 mean_confidence=each.mean_confidence,
             )
-            for each in answer.summary.classes
+            for each in answer.found.summary.classes
         ],
-        mean_confidence=answer.summary.mean_confidence,
+        mean_confidence=answer.found.summary.mean_confidence,
         times=pb.StageTimes(**milliseconds),
         format=form or pb.MASK_FORMAT_PNG,
-        unfamiliarity=answer.unfamiliarity,
-        out_of_distribution=answer.unfamiliarity > FAR,
+        unfamiliarity=answer.found.unfamiliarity,
+        out_of_distribution=answer.found.unfamiliarity > FAR,
     )

@@ -12,7 +12,7 @@ from histill.core.errors import DeadlineExceededError
 if TYPE_CHECKING:
     from histill.inference.call import Call
 
-_TOO_LATE = "the deadline passed before there was a turn to compute"
+TOO_LATE = "the deadline passed before there was a turn to compute"
 
 
 class Slots:
@@ -47,7 +47,7 @@ class Slots:
         """
         left = call.left_s
         if left is not None and left <= 0:
-            raise DeadlineExceededError(_TOO_LATE)
+            raise DeadlineExceededError(TOO_LATE)
         if self._free:
             self._free -= 1
             return
@@ -61,7 +61,7 @@ class Slots:
                 self.release()
             turn.cancel()
             if isinstance(exc, TimeoutError):
-                raise DeadlineExceededError(_TOO_LATE) from None
+                raise DeadlineExceededError(TOO_LATE) from None
             raise
 
     def release(self) -> None:

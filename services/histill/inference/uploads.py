@@ -1,9 +1,8 @@
-"""Images that come in chunks: kept in memory, within a bound, and never written to disk."""
+"""Images that come in chunks: kept within a bound, in files that have no name."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,11 @@ from histill.core.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
 )
+from histill.ml.nameless import nameless_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
 
@@ -26,16 +27,20 @@ class Uploads:
         max_file_bytes: Most bytes of one file.
         max_bytes: Most bytes of all files at a time.
         idle_s: Longest wait for a chunk.
+        folder: Where their bytes are; in memory by default.
     """
 
-    def __init__(self, *, max_file_bytes: int, max_bytes: int, idle_s: float) -> None:
+    def __init__(
+        self, *, max_file_bytes: int, max_bytes: int, idle_s: float, folder: str = ""
+    ) -> None:
         self._max_file_bytes = max_file_bytes
         self._max_bytes = max_bytes
         self._idle_s = idle_s
+        self._folder = folder
         self._announced = 0
 
     @asynccontextmanager
-    async def receive(self, chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[io.BytesIO]:
+    async def receive(self, chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[BinaryIO]:
         """A file of the announced size, held until the block ends.
 
         Args:
@@ -57,12 +62,13 @@ class Uploads:
             raise ResourceExhaustedError("too many files are on their way in", retry_after_s=2.0)
         self._announced += size
         try:
-            yield await self._filled(chunks, size)
+            with nameless_file(self._folder) as file:
+                await self._fill(file, chunks, size)
+                yield file
         finally:
             self._announced -= size
 
-    async def _filled(self, chunks: AsyncIterator[bytes], size: int) -> io.BytesIO:
-        file = io.BytesIO()
+    async def _fill(self, file: BinaryIO, chunks: AsyncIterator[bytes], size: int) -> None:
         try:
             while True:
                 async with asyncio.timeout(self._idle_s):
@@ -71,7 +77,7 @@ class Uploads:
                     break
                 if len(chunk) > CHUNK_BYTES:
                     raise InvalidArgumentError.of("chunk", f"{len(chunk)} bytes; 1 MiB is the most")
-                file.write(chunk)
+                await asyncio.to_thread(file.write, chunk)
                 if file.tell() > size:
                     raise InvalidArgumentError.of("chunk", f"more than the {size} bytes announced")
         except TimeoutError:
@@ -83,4 +89,3 @@ class Uploads:
                 "chunk", f"the stream ended after {file.tell()} of the {size} bytes announced"
             )
         file.seek(0)
-        return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 from histill.api.distillation.v1 import distillation_service_pb2 as jobs_pb
@@ -75,7 +76,7 @@ class Backends:
             return answer
         found, mask = segmentation_pb.SegmentResponse(), bytearray()
         header = segmentation_pb.SegmentLargeHeader(model=model, format=form, size_bytes=len(data))
-        parts = large_parts(header, data)
+        parts = large_parts(header, io.BytesIO(data))
         async for part in self._inference.SegmentLarge(parts, **self._bounded):
             if part.WhichOneof("part") == "summary":
                 found.summary.CopyFrom(part.summary)

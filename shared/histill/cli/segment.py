@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.cli.output import JsonFlag, complain, print_json, say
 from histill.client import Client
+from histill.client.segmentation import SLIDES, is_large
 from histill.core.errors import InvalidArgumentError
 from histill.core.json_form import as_dict
+from histill.ml.images import Selection
 from histill.ml.overlay import draw_overlay
 
 if TYPE_CHECKING:
@@ -36,11 +38,13 @@ _SUFFIX = {
 }
 
 # Only these are cut off: the last part of a DICOM file's name is often a number.
-_KNOWN = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
+_KNOWN = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", *SLIDES})
 
 
 def segment(  # noqa: PLR0917 - a command's flags are its parameters
-    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, TIFF or DICOM.", exists=True)],
+    images: Annotated[
+        list[Path], typer.Argument(help="PNG, JPEG, TIFF, DICOM, slides.", exists=True)
+    ],
     model: Annotated[str, typer.Option(help="name, name@3 or name@alias.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(),
     mask_format: Annotated[Format, typer.Option("--format", help="Of the mask.")] = Format.PNG,
@@ -49,6 +53,11 @@ def segment(  # noqa: PLR0917 - a command's flags are its parameters
     simplify: Annotated[float, typer.Option(help="GeoJSON: most pixels off the edges.")] = 0.0,
     gzip: Annotated[bool, typer.Option("--gzip", help="GeoJSON: compressed.")] = False,
     micrometres: Annotated[bool, typer.Option("--um", help="GeoJSON: in micrometres.")] = False,
+    frame: Annotated[int, typer.Option(help="Of a multi-frame DICOM image, from 1.")] = 0,
+    level: Annotated[int, typer.Option(help="Of a slide; 0 is the full resolution.")] = 0,
+    empty_frames: Annotated[
+        bool, typer.Option("--empty-frames", help="DICOM SEG: also where nothing is.")
+    ] = False,
     stat: Annotated[bool, typer.Option("--stat", help="Overtake requests that are not.")] = False,
     json: JsonFlag = False,
 ) -> None:
@@ -62,20 +71,28 @@ def segment(  # noqa: PLR0917 - a command's flags are its parameters
         for image, stem in targets.items():
             path = out / f"{stem}{suffix}"
             try:
-                found = client.inference.segment(
+                found = _saved(
+                    client,
                     image,
+                    path,
                     model=model,
                     mask_format=mask_format,
                     urgent=stat,
                     pixel_size_um=pixel_size_um,
                     geojson=options,
+                    frame=frame,
+                    level=level,
+                    empty_frames=empty_frames,
                 )
-                path.write_bytes(found.mask)
                 if overlay:
-                    drawn = found
-                    if mask_format is not Format.PNG:
-                        drawn = client.inference.segment(image, model=model, urgent=stat)
-                    draw_overlay(image, drawn.mask).save(out / f"{stem}.overlay.png")
+                    mask = path.read_bytes() if mask_format is Format.PNG else None
+                    if mask is None:
+                        again = client.inference.segment(
+                            image, model=model, urgent=stat, frame=frame, level=level
+                        )
+                        mask = again.mask
+                    drawn = draw_overlay(image, mask, Selection(frame, level))
+                    drawn.save(out / f"{stem}.overlay.png")
             except InvalidArgumentError as exc:
                 # One bad file keeps nobody from the others.
                 failed = True
@@ -88,6 +105,20 @@ def segment(  # noqa: PLR0917 - a command's flags are its parameters
         print_json(summaries)
     if failed:
         raise typer.Exit(1)
+
+
+def _saved(client: Client, image: Path, path: Path, **asked: Any) -> Segmentation:
+    """Writes a mask; nothing half-done is left under its name."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            large = is_large(image)
+            found = client.inference.segment(image, out=file if large else None, **asked)
+            file.write(found.mask)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return found
 
 
 def _targets(images: list[Path], out: Path) -> dict[Path, str]:

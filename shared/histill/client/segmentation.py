@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 20
 # Above this a file goes through SegmentLarge, so that no message comes near the limit.
 LARGE_BYTES = 16 << 20
+# Names under which scanners save slides.
+SLIDES = frozenset({".svs", ".ndpi", ".scn", ".bif", ".czi"})
 FORMATS = {
     "png": pb.MASK_FORMAT_PNG,
     "geojson": pb.MASK_FORMAT_GEOJSON,
@@ -32,7 +35,7 @@ class Segmentation:
     """A mask as a file's bytes, and what it shows.
 
     Attributes:
-        mask: In the format that was asked for.
+        mask: In the format that was asked for; empty when it went elsewhere.
         summary: Size, classes with areas and confidences, times.
         confidence_map: Grey PNG, winning probability times 255; empty unless asked for.
     """
@@ -47,7 +50,8 @@ class Segmenter:
 
     Args:
         channel: Channel to the inference service.
-        timeout_s: Longest wait for an answer; large images may take ten times that.
+        timeout_s: Longest wait for an answer; for large files ten times that, and as often as
+            they have 16 MiB.
     """
 
     def __init__(self, channel: grpc.Channel, *, timeout_s: float) -> None:
@@ -60,22 +64,31 @@ class Segmenter:
         *,
         model: str,
         mask_format: str = "png",
+        out: BinaryIO | None = None,
         confidence_map: bool = False,
         urgent: bool = False,
         pixel_size_um: float = 0.0,
         geojson: pb.GeoJsonOptions | None = None,
+        frame: int = 0,
+        level: int = 0,
+        empty_frames: bool = False,
         on_progress: Callable[[float], None] | None = None,
     ) -> Segmentation:
-        """Segments one image file: PNG, JPEG, TIFF or DICOM, of any size.
+        """Segments one image file, PNG, JPEG, TIFF or DICOM, or a slide, of any size.
 
         Args:
             image: A path, or the file's bytes.
             model: ``name``, ``name@3`` or ``name@alias``.
             mask_format: ``png``, ``geojson``, ``rle``, ``dicom-seg`` or ``raw``.
+            out: Gets the mask as it comes, so that it is nowhere held whole; the result's is
+                empty then.
             confidence_map: Also ask for the confidence map; not with large files.
             urgent: Overtakes requests that are not (DICOM's priority STAT).
             pixel_size_um: Side of a pixel, where the file does not say it.
             geojson: How GeoJSON is written: simplified, compressed, in micrometres.
+            frame: Of a multi-frame DICOM image, from 1.
+            level: Of a slide's pyramid; 0 is the full resolution.
+            empty_frames: Write frames of DICOM SEG in which nothing was found, too.
             on_progress: Called with the share that is done, of large files.
 
         Raises:
@@ -84,30 +97,80 @@ class Segmenter:
             ResourceExhaustedError: The service is still busy after some tries, or the image is
                 too large.
         """
-        data = image.read_bytes() if isinstance(image, Path) else image
+        selection = pb.Selection(frame=frame, level=level)
         priority = pb.PRIORITY_STAT if urgent else pb.PRIORITY_ROUTINE
-        if len(data) > LARGE_BYTES:
+        if out is not None or is_large(image):
             header = pb.SegmentLargeHeader(
                 model=model,
                 format=FORMATS[mask_format],
-                size_bytes=len(data),
                 priority=priority,
                 pixel_size_um=pixel_size_um,
                 geojson=geojson,
+                selection=selection,
+                empty_frames=empty_frames,
             )
-            return self._large(header, data, on_progress)
+            summary, mask = pb.SegmentSummary(), io.BytesIO()
+            for answer in self._large(header, image):
+                match answer.WhichOneof("part"):
+                    case "progress" if on_progress:
+                        on_progress(answer.progress)
+                    case "summary":
+                        summary = answer.summary
+                    case "mask_chunk":
+                        (out or mask).write(answer.mask_chunk)
+            return Segmentation(mask.getvalue(), summary)
         request = pb.SegmentRequest(
             model=model,
-            encoded=data,
+            encoded=image if isinstance(image, bytes) else image.read_bytes(),
             format=FORMATS[mask_format],
             confidence_map=confidence_map,
             priority=priority,
             pixel_size_um=pixel_size_um,
             geojson=geojson,
+            selection=selection,
+            empty_frames=empty_frames,
         )
         with translated():
-            answer = self._stub.Segment(request, timeout=self._timeout_s)
-        return Segmentation(answer.mask, answer.summary, answer.confidence_map)
+            whole = self._stub.Segment(request, timeout=self._timeout_s)
+        return Segmentation(whole.mask, whole.summary, whole.confidence_map)
+
+    def regions(
+        self,
+        image: Path | bytes,
+        *,
+        model: str,
+        urgent: bool = False,
+        pixel_size_um: float = 0.0,
+        level: int = 0,
+    ) -> Iterator[pb.MaskRegion | pb.SegmentSummary]:
+        """Segments an image of any size and gives its mask region by region.
+
+        Args:
+            image: A path, or the file's bytes.
+            model: ``name``, ``name@3`` or ``name@alias``.
+            urgent: Overtakes requests that are not.
+            pixel_size_um: Side of a pixel, where the file does not say it.
+            level: Of a slide's pyramid; 0 is the full resolution.
+
+        Yields:
+            Regions, as they are done, which cover the image once; then the summary.
+
+        Raises:
+            HistillError: As ``segment``.
+        """
+        header = pb.SegmentLargeHeader(
+            model=model,
+            priority=pb.PRIORITY_STAT if urgent else pb.PRIORITY_ROUTINE,
+            pixel_size_um=pixel_size_um,
+            selection=pb.Selection(level=level),
+            regions=True,
+        )
+        for answer in self._large(header, image):
+            match answer.WhichOneof("part"):
+                case "region":
+                    yield answer.region
+                case "summary":
+                    yield answer.summary
 
     def models(self) -> Sequence[pb.ServedModel]:
         """The models that can be asked for."""
@@ -115,28 +178,27 @@ class Segmenter:
             return self._stub.ListModels(pb.ListModelsRequest(), timeout=self._timeout_s).models
 
     def _large(
-        self,
-        header: pb.SegmentLargeHeader,
-        data: bytes,
-        on_progress: Callable[[float], None] | None,
-    ) -> Segmentation:
-        summary, mask = pb.SegmentSummary(), bytearray()
-        with translated():
-            for answer in self._stub.SegmentLarge(
-                large_parts(header, data), timeout=10 * self._timeout_s
-            ):
-                match answer.WhichOneof("part"):
-                    case "progress" if on_progress:
-                        on_progress(answer.progress)
-                    case "summary":
-                        summary = answer.summary
-                    case "mask_chunk":
-                        mask += answer.mask_chunk
-        return Segmentation(bytes(mask), summary)
+        self, header: pb.SegmentLargeHeader, image: Path | bytes
+    ) -> Iterator[pb.SegmentLargeResponse]:
+        header.size_bytes = _size(image)
+        opened = io.BytesIO(image) if isinstance(image, bytes) else image.open("rb")
+        timeout_s = 10 * self._timeout_s * max(1.0, header.size_bytes / LARGE_BYTES)
+        with translated(), opened:
+            yield from self._stub.SegmentLarge(large_parts(header, opened), timeout=timeout_s)
 
 
-def large_parts(header: pb.SegmentLargeHeader, data: bytes) -> Iterator[pb.SegmentLargeRequest]:
+def _size(image: Path | bytes) -> int:
+    return len(image) if isinstance(image, bytes) else image.stat().st_size
+
+
+def is_large(image: Path | bytes) -> bool:
+    """Whether its answer may not fit a message, or its file."""
+    slide = isinstance(image, Path) and image.suffix.lower() in SLIDES
+    return slide or _size(image) > LARGE_BYTES
+
+
+def large_parts(header: pb.SegmentLargeHeader, file: BinaryIO) -> Iterator[pb.SegmentLargeRequest]:
     """The requests of SegmentLarge for one file: its header, then its bytes in chunks."""
     yield pb.SegmentLargeRequest(header=header)
-    for start in range(0, len(data), CHUNK_BYTES):
-        yield pb.SegmentLargeRequest(chunk=data[start : start + CHUNK_BYTES])
+    while chunk := file.read(CHUNK_BYTES):
+        yield pb.SegmentLargeRequest(chunk=chunk)

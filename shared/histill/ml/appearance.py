@@ -21,6 +21,7 @@ _PERCENTILES = (5, 50, 95)
 _SEEN = 1 << 14  # pixels of an image on a grid, which tell as much as all of them
 _LEAST_SPREAD = 0.01  # of a number over training images, in units of [0, 1]
 _LEAST_FAR = 1.0  # deviations that are no sign of another kind of image
+_GLASS, _GLASS_STEP = 5.0, 4  # standard deviation of values below which a piece shows nothing
 FAR = 1.5  # times the farthest validation image, beyond which an image is of another kind
 
 
@@ -94,3 +95,27 @@ def _distance(image: Pixels, known: Appearance) -> float:
     """Root mean square of the deviations from the mean look, each in its standard deviation."""
     apart = (look(image, most_pixels=_SEEN) - np.array(known.mean)) / np.array(known.std)
     return float(np.sqrt(np.square(apart).mean()))
+
+
+class Unfamiliarity:
+    """That of an image which is seen in pieces.
+
+    Args:
+        known: Of the model; ``None`` where it is not known.
+    """
+
+    def __init__(self, known: Appearance | None) -> None:
+        self._known = known
+        self._found: list[tuple[float, bool]] = []
+
+    def see(self, pixels: Pixels) -> None:
+        """Looks at a piece, uint8 [h, w, C]; several threads may call it."""
+        if self._known is not None:
+            shows = float(pixels[::_GLASS_STEP, ::_GLASS_STEP].std()) > _GLASS
+            self._found.append((unfamiliarity(pixels, self._known), shows))
+
+    def result(self) -> float:
+        """The median over pieces that show something; most of a slide is bare glass."""
+        shown = [value for value, shows in self._found if shows]
+        values = shown or [value for value, _ in self._found]
+        return float(np.median(values)) if values else 0.0

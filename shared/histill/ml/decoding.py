@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO
 
 from histill.core.errors import InvalidArgumentError
-from histill.ml import dicom, raster
-from histill.ml.images import FIELD, MAX_PIXELS, checked
+from histill.ml import dicom, dicom_slides, raster, slides
+from histill.ml.images import (
+    FIELD,
+    MAX_PIXELS,
+    MAX_SLIDE_PIXELS,
+    WHOLE_FILE,
+    Image,
+    Slide,
+    checked,
+)
 
 if TYPE_CHECKING:
-    from histill.ml.images import Image, Size, SourceFormat
+    from histill.ml.images import Selection, Size, SourceFormat
 
-_SUPPORTED = "send a PNG, JPEG, TIFF or DICOM file"
+_SUPPORTED = (
+    "send a PNG, JPEG, TIFF or DICOM file, or a slide (SVS, NDPI, SCN, BIF, CZI, Philips or tiled "
+    "TIFF, DICOM)"
+)
 
 
 def sniff(file: BinaryIO) -> SourceFormat:
@@ -30,43 +41,89 @@ def sniff(file: BinaryIO) -> SourceFormat:
     # Before TIFF: a DICOM file may begin with a TIFF header, to be readable as either.
     if head[128:] == b"DICM":
         return "dicom"
+    if head.startswith(b"ZISRAWFILE"):
+        return "slide"
     if head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
         return "tiff"
     what = "an unknown format" if head else "an empty file"
     raise InvalidArgumentError.of(FIELD, f"{what}; {_SUPPORTED}")
 
 
-def probe(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Size:
-    """Reads the size from the header, without decoding.
+def probe(
+    file: BinaryIO,
+    selection: Selection = WHOLE_FILE,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_slide_pixels: int = MAX_SLIDE_PIXELS,
+) -> Size | Slide:
+    """Reads the size from the header, without decoding; opens what is read by regions.
 
     Args:
         file: Open for reading, seekable.
-        max_pixels: Most rows times columns that are accepted.
+        selection: Which of several images.
+        max_pixels: Most rows times columns of an image that is decoded whole.
+        max_slide_pixels: Most rows times columns of a slide.
 
     Raises:
-        InvalidArgumentError: The header cannot be read.
+        InvalidArgumentError: The header cannot be read, or there is no such image.
         ResourceExhaustedError: The image is too large.
     """
     source = sniff(file)
-    size = dicom.size(file) if source == "dicom" else raster.size(file, source)
-    return checked(size, max_pixels=max_pixels)
+    if slide := _slide(file, source, selection):
+        checked(slide.size, max_pixels=max_slide_pixels)
+        return slide
+    if selection.level:
+        raise InvalidArgumentError.of(
+            "selection.level", f"{selection.level}; the file has one level only, which is 0"
+        )
+    if source == "dicom":
+        return checked(dicom.size(file), max_pixels=max_pixels)
+    if selection.frame > 1:
+        raise InvalidArgumentError.of(
+            "selection.frame", f"{selection.frame}; only a DICOM file has several frames"
+        )
+    return checked(raster.size(file, source), max_pixels=max_pixels)
 
 
-def decode(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image:
+def decode(
+    file: BinaryIO, selection: Selection = WHOLE_FILE, *, max_pixels: int = MAX_PIXELS
+) -> Image:
     """Decodes a PNG, JPEG, TIFF or DICOM file.
 
     Deeper than 8 bit, grey values are stretched from their minimum and maximum to
     0..255, and of colours the upper 8 bits are taken. Of several pages or frames the
-    first is taken. Pixels stay as they are stored: an orientation tag is not applied.
+    first is taken, unless a frame is selected. Pixels stay as they are stored: an
+    orientation tag is not applied. A slide is decoded too, if it is small enough.
 
     Args:
         file: Open for reading, seekable.
+        selection: Which of several images.
         max_pixels: Most rows times columns; checked before pixels are decoded.
 
     Raises:
         InvalidArgumentError: It is no such file, or damaged; names the field ``image``.
         ResourceExhaustedError: The image is too large.
     """
-    probe(file, max_pixels=max_pixels)
+    found = probe(file, selection, max_pixels=max_pixels, max_slide_pixels=max_pixels)
+    if isinstance(found, Slide):
+        size = found.size
+        pixels = found.read(0, 0, size.height, size.width)
+        return Image(pixels, found.spacing, found.source, found.dicom)
     source = sniff(file)
-    return dicom.decode(file) if source == "dicom" else raster.decode(file, source)
+    if source == "dicom":
+        return dicom.decode(file, selection.frame)
+    return raster.decode(file, source)
+
+
+def _slide(file: BinaryIO, source: SourceFormat, selection: Selection) -> Slide | None:
+    """What is read by regions; ``None`` where the file is not."""
+    if source == "dicom" and not selection.level and dicom_slides.is_slide(dicom.header(file)):
+        return dicom_slides.open_slide(file)
+    if source not in {"slide", "tiff"}:
+        return None
+    may_be = source == "slide" or selection.level > 0 or raster.may_be_slide(file)
+    slide = slides.open_slide(file, level=selection.level) if may_be else None
+    file.seek(0)
+    if slide is None and source == "slide":
+        raise InvalidArgumentError.of(FIELD, f"a slide of an unknown kind; {_SUPPORTED}")
+    return slide

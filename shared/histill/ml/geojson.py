@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,6 @@ import shapely
 
 from histill.core.errors import InvalidArgumentError
 from histill.ml.colors import color
-from histill.ml.polygons import trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,52 +70,51 @@ def check_units(outlines: Outlines, spacing: tuple[float, float] | None) -> None
         )
 
 
-def geojson(
-    mask: npt.NDArray[np.uint8],
+def feature(
+    parts: Sequence[Part],
     classes: Sequence[str],
+    index: int,
     outlines: Outlines = PLAIN,
     spacing: tuple[float, float] | None = None,
-) -> bytes:
-    """A FeatureCollection of polygons with holes.
+    *,
+    below: int = 0,
+) -> dict[str, Any]:
+    """One object.
 
     Args:
-        mask: Class indices, uint8 [H, W].
-        classes: Names; the index is the value in the mask, and 0 is left out.
-        outlines: How to write them.
+        parts: Of ``polygons.trace``.
+        classes: Names.
+        index: Of its class.
+        outlines: How to write it.
         spacing: Millimetres from row to row and from column to column, for micrometres.
+        below: Rows of the image above those in which it was traced.
 
     Returns:
-        UTF-8, gzip-compressed when asked for. Coordinates count from the upper left corner;
-        see ``histill.ml.polygons``.
+        A GeoJSON Feature. Coordinates count from the upper left corner of the image; see
+        ``histill.ml.polygons``.
     """
     scale = np.ones(2)
     if outlines.micrometres and spacing is not None:
         scale = _UM_PER_MM * np.array(spacing[::-1])  # x goes along the columns
-    features = [
-        {
-            "type": "Feature",
-            "geometry": _geometry(parts, outlines.tolerance, scale),
-            "properties": {
-                "objectType": "annotation",
-                "classification": {"name": name, "color": list(color(index))},
-            },
-        }
-        for index, name in enumerate(classes)
-        if index
-        for parts in trace(mask == index)
-    ]
-    collection = {"type": "FeatureCollection", "features": features}
-    data = json.dumps(collection, separators=(",", ":")).encode()
-    # Without a time: the same mask gives the same bytes.
-    return gzip.compress(data, mtime=0) if outlines.gzip else data
+    rings = [[_lowered(ring, below) for ring in (part.outline, *part.holes)] for part in parts]
+    return {
+        "type": "Feature",
+        "geometry": _geometry(rings, outlines.tolerance, scale),
+        "properties": {
+            "objectType": "annotation",
+            "classification": {"name": classes[index], "color": list(color(index))},
+        },
+    }
+
+
+def _lowered(ring: Ring, rows: int) -> Ring:
+    return [(x, y + rows) for x, y in ring] if rows else ring
 
 
 def _geometry(
-    parts: Sequence[Part], tolerance: float, scale: npt.NDArray[np.float64]
+    parts: list[list[Ring]], tolerance: float, scale: npt.NDArray[np.float64]
 ) -> dict[str, Any]:
-    rings = [[part.outline, *part.holes] for part in parts]
-    if tolerance:
-        rings = _simplified(rings, tolerance)
+    rings: list[list[Any]] = _simplified(parts, tolerance) if tolerance else parts
     if not (scale == 1).all():
         # A thousandth of a pixel, however small pixels are.
         digits = max(0, _DIGITS - math.floor(math.log10(scale.min())))

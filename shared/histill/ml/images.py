@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 FIELD = "image"
 MAX_PIXELS = 200_000_000
+MAX_SLIDE_PIXELS = 10_000_000_000
 MAX_PIXEL_UM = 10_000.0
-SourceFormat = Literal["png", "jpeg", "tiff", "dicom", "raw"]
+MAX_FRAMES = 100_000
+MAX_LEVEL = 64
+SourceFormat = Literal["png", "jpeg", "tiff", "dicom", "slide", "raw"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,22 @@ class Size:
         return self.height * self.width
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which image of a file that holds several.
+
+    Attributes:
+        frame: Of a multi-frame DICOM image, counted from 1; 0 is the first.
+        level: Of a slide's pyramid; 0 is the full resolution.
+    """
+
+    frame: int = 0
+    level: int = 0
+
+
+WHOLE_FILE = Selection()
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """A decoded image.
@@ -55,6 +74,57 @@ class Image:
     source: SourceFormat = "raw"
     dicom: Dataset | None = None
 
+    @property
+    def size(self) -> Size:
+        """Rows and columns."""
+        return Size(*self.pixels.shape[:2])
+
+    @property
+    def channels(self) -> int:
+        """Values a pixel."""
+        return int(self.pixels.shape[2])
+
+    def read(self, row: int, column: int, height: int, width: int) -> Pixels:
+        """As ``Reading``."""
+        return self.pixels[row : row + height, column : column + width]
+
+
+class Reading(Protocol):
+    """Reads a rectangle that lies within an image; may be called by several threads."""
+
+    def __call__(self, row: int, column: int, height: int, width: int) -> Pixels:
+        """The pixels, uint8 [height, width, C].
+
+        Raises:
+            InvalidArgumentError: The file is damaged there; names ``image``.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Slide:
+    """An image that is too large to be held whole, and is read region by region.
+
+    Attributes:
+        size: Rows and columns.
+        channels: Values a pixel.
+        read: Reads a region. What it holds open closes with the last reference to it: a
+            thread may still read when nobody waits for it any more.
+        spacing: Millimetres from row to row and from column to column, where known.
+        source: Format of the file it comes from.
+        dicom: Header of a DICOM file, without its pixels.
+    """
+
+    size: Size
+    channels: int
+    read: Reading
+    spacing: tuple[float, float] | None = None
+    source: SourceFormat = "slide"
+    dicom: Dataset | None = None
+
+
+Picture = Image | Slide
+
 
 def pixel_size(micrometres: float) -> float:
     """The side of a pixel as it was given; 0 is not known.
@@ -69,7 +139,7 @@ def pixel_size(micrometres: float) -> float:
     return micrometres
 
 
-def with_pixel_size(image: Image, micrometres: float) -> Image:
+def with_pixel_size(image: Picture, micrometres: float) -> Picture:
     """The image, with square pixels of that side where its file did not say it; 0 says nothing."""
     if not micrometres or image.spacing is not None:
         return image

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from PIL import Image as Pillow
 from pycocotools import mask as coco
 
 from histill.ml import geojson
-from histill.ml.colors import color
+from histill.ml.features import FeatureStream
 from histill.ml.geojson import PLAIN, Outlines
+from histill.ml.images import Size
+from histill.ml.png import PngStream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
-    from histill.ml.images import Image
-
-# Level 1 writes in a fifth of level 6's time and a tenth more bytes.
-_PNG_LEVEL = 1
+    from histill.ml.images import Picture
 
 
 class Format(StrEnum):
@@ -35,6 +35,10 @@ class Format(StrEnum):
     RAW = "raw"
 
 
+# Their masks are written when all of it is there.
+HELD_WHOLE = frozenset({Format.RLE, Format.DICOM_SEG})
+
+
 @dataclass(frozen=True, eq=False)
 class MaskContext:
     """What a writer needs besides the mask.
@@ -44,15 +48,17 @@ class MaskContext:
         classes: Names; the index is the value in the mask.
         model: Reference of the model, ``name@version``.
         outlines: How GeoJSON is written.
+        empty_frames: Write frames of DICOM SEG in which nothing was found, too.
     """
 
-    image: Image
+    image: Picture
     classes: tuple[str, ...]
     model: str
     outlines: Outlines = PLAIN
+    empty_frames: bool = False
 
 
-def check(form: Format, image: Image, outlines: Outlines = PLAIN) -> None:
+def check(form: Format, image: Picture, outlines: Outlines = PLAIN) -> None:
     """Finds out before the work whether an image's mask can be written in a format.
 
     Raises:
@@ -66,6 +72,43 @@ def check(form: Format, image: Image, outlines: Outlines = PLAIN) -> None:
         source_of(image)
 
 
+class Writer(Protocol):
+    """Writes a mask while its rows come."""
+
+    def add(self, rows: npt.NDArray[np.uint8]) -> bytes:
+        """The file's next bytes, of class indices, uint8 [h, W]."""
+        ...
+
+    def end(self) -> bytes:
+        """The file's last bytes, after the last row."""
+        ...
+
+
+def writer(form: Format, context: MaskContext) -> Writer:
+    """What writes the mask of an image, or, as DICOM SEG, of one frame after the other.
+
+    PNG and raw bytes are handed out at once and GeoJSON object by object; the others hold
+    the mask whole.
+
+    Args:
+        form: How to write it.
+        context: Names, and the image that was segmented.
+    """
+    match form:
+        case Format.PNG:
+            return PngStream(context.image.size)
+        case Format.GEOJSON:
+            return FeatureStream(
+                context.image.size.height, context.classes, context.outlines, context.image.spacing
+            )
+        case Format.RAW:
+            return _Raw()
+        case Format.RLE:
+            return _Whole(lambda mask: rle(mask, context.classes))
+        case Format.DICOM_SEG:
+            return _Whole(partial(_dicom_seg, context))
+
+
 def encode(mask: npt.NDArray[np.uint8], form: Format, context: MaskContext) -> bytes:
     """A mask as the bytes of a file.
 
@@ -77,38 +120,56 @@ def encode(mask: npt.NDArray[np.uint8], form: Format, context: MaskContext) -> b
     Raises:
         InvalidArgumentError: DICOM SEG of an image that is not DICOM; names ``format``.
     """
-    match form:
-        case Format.PNG:
-            return png(mask)
-        case Format.GEOJSON:
-            return geojson.geojson(mask, context.classes, context.outlines, context.image.spacing)
-        case Format.RLE:
-            return rle(mask, context.classes)
-        case Format.DICOM_SEG:
-            from histill.ml.dicom_seg import dicom_seg
+    made = writer(form, context)
+    return made.add(mask) + made.end()
 
-            return dicom_seg(mask, context)
-        case Format.RAW:
-            return mask.tobytes()
+
+class _Raw:
+    """Bytes of the rows."""
+
+    def add(self, rows: npt.NDArray[np.uint8]) -> bytes:
+        return rows.tobytes()
+
+    def end(self) -> bytes:
+        return b""
+
+
+class _Whole:
+    """Rows that wait until all are there."""
+
+    def __init__(self, write: Callable[[npt.NDArray[np.uint8]], bytes]) -> None:
+        self._write = write
+        self._rows: list[npt.NDArray[np.uint8]] = []
+
+    def add(self, rows: npt.NDArray[np.uint8]) -> bytes:
+        self._rows.append(rows)
+        return b""
+
+    def end(self) -> bytes:
+        rows, self._rows = self._rows, []
+        return self._write(rows[0] if len(rows) == 1 else np.concatenate(rows))
+
+
+def _dicom_seg(context: MaskContext, rows: npt.NDArray[np.uint8]) -> bytes:
+    from histill.ml.dicom_seg import dicom_seg
+
+    height, width = rows.shape
+    frames = height // context.image.size.height
+    # Of one frame there is no axis for frames.
+    return dicom_seg(rows.reshape(frames, -1, width) if frames > 1 else rows, context)
 
 
 def png(mask: npt.NDArray[np.uint8]) -> bytes:
     """An indexed 8-bit PNG: values are class indices, the palette their colours."""
-    picture = Pillow.fromarray(mask)
-    picture.putpalette([value for index in range(256) for value in color(index)])
-    return _saved(picture)
+    stream = PngStream(Size(*mask.shape))
+    return stream.add(mask) + stream.end()
 
 
 def confidence_png(confidence: npt.NDArray[np.floating]) -> bytes:
     """Probabilities in [0, 1], [H, W], as a grey PNG of 0..255."""
     grey = np.rint(confidence * confidence.dtype.type(255)).astype(np.uint8)
-    return _saved(Pillow.fromarray(grey))
-
-
-def _saved(picture: Pillow.Image) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "PNG", compress_level=_PNG_LEVEL)
-    return out.getvalue()
+    stream = PngStream(Size(*grey.shape), palette=False)
+    return stream.add(grey) + stream.end()
 
 
 def rle(mask: npt.NDArray[np.uint8], classes: tuple[str, ...]) -> bytes:

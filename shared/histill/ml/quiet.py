@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-_DECODERS = ("PIL", "highdicom", "pydicom", "tifffile")
+_DECODERS = ("PIL", "highdicom", "pydicom", "tifffile", "wsidicom")
 
 
 def quiet_decoders() -> None:

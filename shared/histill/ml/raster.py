@@ -30,6 +30,10 @@ _OPENERS: dict[str, Callable[[BinaryIO], ImageFile]] = {
 _DIRECT = {"L", "RGB", "RGBA"}
 _VIA = {"1": "L", "P": "RGB", "PA": "RGBA", "LA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
 _CENTIMETRE = 3
+# As tifffile tells them apart.
+_SCANNERS = ("svs", "ndpi", "scn", "philips", "bif")
+# A tiled TIFF of more pixels is not decoded whole.
+_WHOLE = 4096 * 4096
 
 
 def size(file: BinaryIO, source: SourceFormat) -> Size:
@@ -41,10 +45,27 @@ def size(file: BinaryIO, source: SourceFormat) -> Size:
     with _damage(source):
         if source == "tiff":
             with tifffile.TiffFile(file) as tiff:
-                page = tiff.pages.first
-                return Size(int(page.imagelength), int(page.imagewidth))
+                return _page_size(tiff)
         with _OPENERS[source](file) as opened:
             return Size(opened.height, opened.width)
+
+
+def may_be_slide(file: BinaryIO) -> bool:
+    """Whether a TIFF file is better read tile by tile: a scanner's, or large, tiled and RGB.
+
+    Raises:
+        InvalidArgumentError: The header cannot be read.
+    """
+    with _damage("tiff"), tifffile.TiffFile(file) as tiff:
+        page: Any = tiff.pages.first
+        scanned = any(getattr(tiff, f"is_{scanner}") for scanner in _SCANNERS)
+        tiled = page.is_tiled and page.samplesperpixel in {3, 4} and page.dtype == np.uint8
+        return scanned or (tiled and _page_size(tiff).pixels > _WHOLE)
+
+
+def _page_size(tiff: tifffile.TiffFile) -> Size:
+    page: Any = tiff.pages.first
+    return Size(int(page.imagelength), int(page.imagewidth))
 
 
 def decode(file: BinaryIO, source: SourceFormat) -> Image:

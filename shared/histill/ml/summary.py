@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from histill.ml import components
+from histill.ml.components import ObjectCount
 
 if TYPE_CHECKING:
-    from histill.ml.tiling import ClassMap
+    from histill.ml.tiling import Part
 
 _BAND_ROWS = 256
 
@@ -42,40 +42,48 @@ class Summary:
     mean_confidence: float
 
 
-def summarize(
-    found: ClassMap, *, classes: int, spacing: tuple[float, float] | None = None
-) -> Summary:
-    """Sums a mask up.
+class Tally:
+    """Sums a mask up while its rows come.
 
     Args:
-        found: Mask and confidence.
         classes: Number of classes; each gets an entry.
         spacing: Millimetres from row to row and from column to column.
     """
-    pixels = np.zeros(classes, np.int64)
-    confidence = np.zeros(classes, np.float64)
-    # In bands: bincount copies what it counts into eight bytes a pixel.
-    for start in range(0, found.mask.shape[0], _BAND_ROWS):
-        band = found.mask[start : start + _BAND_ROWS].ravel()
-        weights = found.confidence[start : start + _BAND_ROWS].ravel()
-        pixels += np.bincount(band, minlength=classes)
-        confidence += np.bincount(band, weights=weights, minlength=classes)
-    millimetres = spacing[0] * spacing[1] if spacing else 0.0
-    areas = tuple(
-        ClassArea(
-            index=index,
-            pixels=int(pixels[index]),
-            area_mm2=float(pixels[index] * millimetres),
-            objects=_objects(found, index) if index and pixels[index] else 0,
-            mean_confidence=_share(confidence[index], pixels[index]),
+
+    def __init__(self, classes: int, spacing: tuple[float, float] | None = None) -> None:
+        self._millimetres = spacing[0] * spacing[1] if spacing else 0.0
+        self._pixels = np.zeros(classes, np.int64)
+        self._confidence = np.zeros(classes, np.float64)
+        self._objects = [ObjectCount() for _ in range(classes)]
+
+    def add(self, rows: Part) -> None:
+        """Counts the next rows of an image, all columns of them; those at 0 begin another one."""
+        pixels, confidence = self._pixels, self._confidence
+        # In bands: bincount copies what it counts into eight bytes a pixel.
+        for start in range(0, rows.mask.shape[0], _BAND_ROWS):
+            band = rows.mask[start : start + _BAND_ROWS].ravel()
+            weights = rows.confidence[start : start + _BAND_ROWS].ravel()
+            pixels += np.bincount(band, minlength=len(pixels))
+            confidence += np.bincount(band, weights=weights, minlength=len(pixels))
+        for index, objects in enumerate(self._objects):
+            if not rows.row:
+                objects.begin()
+            if index:
+                objects.add(rows.mask == index)
+
+    def result(self) -> Summary:
+        """Of all that was added."""
+        areas = tuple(
+            ClassArea(
+                index=index,
+                pixels=pixels,
+                area_mm2=pixels * self._millimetres,
+                objects=self._objects[index].number,
+                mean_confidence=_share(self._confidence[index], pixels),
+            )
+            for index, pixels in enumerate(self._pixels.tolist())
         )
-        for index in range(classes)
-    )
-    return Summary(areas, _share(confidence.sum(), pixels.sum()))
-
-
-def _objects(found: ClassMap, index: int) -> int:
-    return components.parts(found.mask == index, corners=True)[1]
+        return Summary(areas, _share(self._confidence.sum(), self._pixels.sum()))
 
 
 def _share(total: float, count: int) -> float:

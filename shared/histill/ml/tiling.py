@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,19 +18,25 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from histill.ml.images import Reading, Size
+
     Pixels = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class ClassMap:
-    """What a network says about each pixel.
+class Part:
+    """A rectangle of an image whose classes are final.
 
     Attributes:
-        mask: Class indices, uint8 [H, W].
-        confidence: Probability of that class, float16 or float32 [H, W], in [0, 1].
+        row: Its first row in the image.
+        column: Its first column in the image.
+        mask: Class indices, uint8 [h, w].
+        confidence: Probability of that class, float16 or float32 [h, w], in [0, 1].
     """
 
+    row: int
+    column: int
     mask: Pixels
     confidence: npt.NDArray[np.floating]
 
@@ -59,85 +66,119 @@ def pad(batch: Pixels, *, multiple: int) -> Pixels:
 
 
 class Canvas:
-    """Cuts an image into tiles and puts the answers together, one row of tiles at a time.
+    """Cuts an image into tiles and puts the answers together.
 
-    Full-size arrays hold the mask and its confidence only: probabilities are kept
-    for one band of tiles along the shorter side of the image.
+    Probabilities are kept only where a tile is still to come: for the overlap of two rows
+    of tiles, and of two neighbours. The image itself is read tile by tile.
 
     Args:
-        pixels: The image, uint8 [H, W, C].
+        size: Of the image.
+        read: Reads a region of it.
         classes: Number of classes.
         stride: Of the network.
         tile: Side of a tile in pixels; a multiple of ``stride``.
         overlap: Least overlap of neighbours in pixels; below ``tile / 2``.
+
+    Attributes:
+        tiles: Row by row.
     """
 
     def __init__(
-        self, pixels: Pixels, *, classes: int, stride: int, tile: int, overlap: int
+        self, size: Size, read: Reading, *, classes: int, stride: int, tile: int, overlap: int
     ) -> None:
-        # Bands run along the shorter side: what they hold grows with it.
-        self._turned = pixels.shape[1] > pixels.shape[0]
-        self._pixels = pixels.transpose(1, 0, 2) if self._turned else pixels
-        self._height, self._width = self._pixels.shape[:2]
-        self._rows = _Axis(self._height, stride=stride, tile=tile, overlap=overlap)
-        self._columns = _Axis(self._width, stride=stride, tile=tile, overlap=overlap)
-        self._band: Floats = np.zeros(
-            (classes, self._rows.size, self._columns.end), dtype=np.float32
+        self._size = size
+        self._read = read
+        self._stride = stride
+        self._rows = _Axis(size.height, stride=stride, tile=tile, overlap=overlap)
+        self._columns = _Axis(size.width, stride=stride, tile=tile, overlap=overlap)
+        # Rows below those that are final: what the row of tiles above says of them.
+        self._above: Floats = np.zeros(
+            (classes, self._rows.overlap, self._columns.end), dtype=np.float32
         )
-        self._mask: Pixels = np.empty((self._height, self._width), np.uint8)
-        self._confidence = np.empty((self._height, self._width), np.float16)
+        self._left: Floats = np.zeros((classes, self._rows.size, 0), dtype=np.float32)
         self.tiles = [Tile(r, c) for r in self._rows.starts for c in self._columns.starts]
 
     def cut(self, tile: Tile) -> Pixels:
         """The pixels of a tile, uint8 [1, h, w, C], reflected beyond the image's edge."""
-        below, right = tile.row + self._rows.size, tile.column + self._columns.size
-        if below <= self._height and right <= self._width:
-            cut = self._pixels[tile.row : below, tile.column : right]
-        else:
-            rows = _reflected(tile.row, self._rows.size, self._height)
-            columns = _reflected(tile.column, self._columns.size, self._width)
-            cut = self._pixels[rows[:, None], columns[None, :]]
-        return np.ascontiguousarray(cut.transpose(1, 0, 2) if self._turned else cut)[None]
+        height = min(self._rows.size, self._size.height - tile.row)
+        width = min(self._columns.size, self._size.width - tile.column)
+        return pad(self._read(tile.row, tile.column, height, width)[None], multiple=self._stride)
 
-    def add(self, tile: Tile, probabilities: Floats) -> None:
+    def add(self, tile: Tile, probabilities: Floats) -> Part:
         """Takes a tile's probabilities; tiles must come in the order of ``tiles``.
 
         Args:
             tile: One of ``tiles``.
             probabilities: float32 [classes, h, w].
+
+        Returns:
+            What no later tile touches. All parts together cover the image once.
         """
-        if self._turned:
-            probabilities = probabilities.transpose(0, 2, 1)
-        place = slice(tile.column, tile.column + self._columns.size)
         weights = self._rows.weights(tile.row)[:, None] * self._columns.weights(tile.column)
-        self._band[:, :, place] += probabilities * weights
-        if tile.column == self._columns.starts[-1]:
-            self._finish_band(tile.row)
-
-    def _finish_band(self, row: int) -> None:
-        """Settles the rows that no later tile touches and moves the rest up."""
-        later = [start for start in self._rows.starts if start > row]
-        done = (later[0] if later else self._rows.end) - row
-        kept = min(done, self._height - row)
-        settled = self._band[:, :kept, : self._width]
-        rows = slice(row, row + kept)
-        self._mask[rows] = settled.argmax(axis=0)
-        self._confidence[rows] = settled.max(axis=0).clip(0, 1)
+        blended: Floats = np.multiply(probabilities, weights, dtype=np.float32)
+        if tile.column:
+            blended[:, :, : self._left.shape[2]] += self._left
+        done = self._columns.next(tile.column) - tile.column
+        self._left = blended[:, :, done:].copy()
+        blended, place = blended[:, :, :done], slice(tile.column, tile.column + done)
+        blended[:, : self._rows.overlap] += self._above[:, :, place]
+        done = self._rows.next(tile.row) - tile.row
         rest = self._rows.size - done
-        self._band[:, :rest] = self._band[:, done:].copy()
-        self._band[:, rest:] = 0
+        self._above[:, :rest, place] = blended[:, done:]
+        self._above[:, rest:, place] = 0
+        final = blended[:, :done][:, : self._size.height - tile.row]
+        final = final[:, :, : self._size.width - tile.column]
+        mask, confidence = _winners(final)
+        return Part(tile.row, tile.column, mask, confidence)
 
-    def result(self) -> ClassMap:
-        """The whole image's classes, after the last tile."""
-        if self._turned:
-            return ClassMap(
-                np.ascontiguousarray(self._mask.T), np.ascontiguousarray(self._confidence.T)
-            )
-        return ClassMap(self._mask, self._confidence)
+
+def _winners(probabilities: Floats) -> tuple[Pixels, npt.NDArray[np.float16]]:
+    """Class and probability of the largest of each pixel, in a third of ``argmax``'s time."""
+    best = probabilities[0].copy()
+    mask = np.zeros(best.shape, np.uint8)
+    for index, values in enumerate(probabilities[1:], start=1):
+        np.putmask(mask, values > best, index)
+        np.maximum(best, values, out=best)
+    # Weights of three tiles may sum to a little more than one.
+    return mask, np.minimum(best, 1, out=best).astype(np.float16)
+
+
+class Rows:
+    """Joins parts, as a canvas gives them, to whole rows.
+
+    Args:
+        width: Of the image.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._beside: list[Part] = []
+
+    def add(self, part: Part) -> Part | None:
+        """The rows that are whole now, as one part; ``None`` where some are still to come."""
+        self._beside.append(part)
+        if part.column + part.mask.shape[1] < self._width:
+            return None
+        parts, self._beside = self._beside, []
+        if len(parts) == 1:
+            return part
+        return Part(
+            part.row,
+            0,
+            np.concatenate([each.mask for each in parts], axis=1),
+            np.concatenate([each.confidence for each in parts], axis=1),
+        )
 
 
 class _Axis:
-    """Where tiles start along one side of an image, and how they are weighted."""
+    """Where tiles start along one side of an image, and how they are weighted.
+
+    Attributes:
+        starts: First row or column of each tile.
+        size: Side of a tile.
+        end: Of the image, padded to whole strides.
+        overlap: Most pixels that two neighbours share.
+    """
 
     def __init__(self, length: int, *, stride: int, tile: int, overlap: int) -> None:
         padded = math.ceil(length / stride)  # in strides, as are all numbers below
@@ -149,7 +190,14 @@ class _Axis:
         self.starts: list[int] = [int(start) * stride for start in steps]
         self.size = size * stride
         self.end = padded * stride
-        self._overlap = overlap
+        nearest = min(b - a for a, b in pairwise([*self.starts, self.end]))
+        self.overlap = max(0, self.size - nearest)
+        self._ramp = max(1.0, overlap / 2)
+
+    def next(self, start: int) -> int:
+        """Where the tile after the one that starts there begins, or the end."""
+        index = self.starts.index(start) + 1
+        return self.starts[index] if index < len(self.starts) else self.end
 
     def weights(self, start: int) -> Floats:
         """Weight of each row or column of the tile that starts there, float32 [size]."""
@@ -168,16 +216,5 @@ class _Axis:
         """
         shift = start if shift is None else shift
         middle = (start + before + self.size) / 2 - shift
-        width = max(1.0, self._overlap / 2)
-        along = (np.arange(self.size) + 0.5 - middle) / width + 0.5
+        along = (np.arange(self.size) + 0.5 - middle) / self._ramp + 0.5
         return np.asarray(np.sin(np.pi / 2 * along.clip(0, 1)) ** 2, np.float32)
-
-
-def _reflected(start: int, size: int, length: int) -> npt.NDArray[np.intp]:
-    """Indices of ``size`` values from ``start``, mirrored beyond the last one."""
-    indices = np.arange(start, start + size)
-    if length == 1:
-        return np.zeros(size, np.intp)
-    period = 2 * (length - 1)
-    indices %= period
-    return np.where(indices < length, indices, period - indices)

@@ -91,7 +91,11 @@ async def test_a_stream_outlives_whatever_is_wrong_with_a_request() -> None:
     """Each wrong request is answered by its own error and its id, in order."""
     nobody: Any = None  # neither request comes as far as a model
     servicer = OpenInferenceServicer(
-        nobody, nobody, nobody, nobody, nobody, workers=1, max_message_bytes=1 << 20, ready=nobody
+        *(nobody, nobody, nobody, nobody, nobody),
+        workers=1,
+        limits=nobody,
+        max_message_bytes=1 << 20,
+        ready=nobody,
     )
     flagged = request(triton_enable_empty_final_response=pb.InferParameter(int64_param=1))
     typed = request()

@@ -1,24 +1,24 @@
-"""DICOM files into pixels, and masks into DICOM SEG."""
+"""DICOM files into pixels."""
 
 from __future__ import annotations
 
 import io
+from typing import Any
 
-import highdicom as hd
 import numpy as np
-import pydicom
 import pytest
+from pydicom import Dataset
 
-from dicoms import dicom
+from dicoms import dicom, volume
 from histill.core.errors import InvalidArgumentError
-from histill.ml import decoding, images, masks
-from histill.ml.masks import Format, MaskContext
+from histill.ml import decoding, images
+from histill.ml.dicom import decode as decode_frame
+from histill.ml.dicom import frame_pixels, frames
 
 # As the service silences them.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 RANDOM = np.random.default_rng(0)
 DEEP = RANDOM.integers(0, 4096, (20, 30), dtype=np.uint16)
-CLASSES = ("background", "nuclei", "tumour")
 
 
 def decode(data: bytes) -> images.Image:
@@ -94,10 +94,90 @@ def test_palette() -> None:
     np.testing.assert_array_equal(image.pixels, (table[:, indices] >> 8).transpose(1, 2, 0))
 
 
-def test_the_first_of_many_frames_is_taken() -> None:
-    """Only frame 1 of a multi-frame file counts."""
-    frames = RANDOM.integers(0, 256, (4, 20, 30), dtype=np.uint8)
-    np.testing.assert_array_equal(decode(dicom(frames)).pixels[..., 0], frames[0])
+def test_a_frame_of_many_is_chosen_by_its_number() -> None:
+    """Counted from 1; 0 is the first."""
+    stack = RANDOM.integers(0, 256, (4, 20, 30), dtype=np.uint8)
+    file = io.BytesIO(dicom(stack))
+    for frame, expected in ((0, 0), (1, 0), (3, 2), (4, 3)):
+        np.testing.assert_array_equal(decode_frame(file, frame).pixels[..., 0], stack[expected])
+
+
+@pytest.mark.parametrize("frame", [-1, 5, 10**9])
+def test_a_frame_that_is_not_there(frame: int) -> None:
+    """The error names the field and the number of frames."""
+    file = io.BytesIO(dicom(np.zeros((4, 20, 30), np.uint8)))
+    with pytest.raises(InvalidArgumentError, match=r"^selection\.frame: .* has 4 frames"):
+        decode_frame(file, frame)
+
+
+def test_frames_come_one_by_one() -> None:
+    """Each as it is decoded alone, with a stretch of its own."""
+    stack = RANDOM.integers(0, 4096, (3, 20, 30), dtype=np.uint16)
+    stack[1] //= 4
+    dataset = decode(dicom(stack)).dicom
+    assert dataset is not None
+    assert frames(dataset) == 3
+    for index in range(3):
+        alone = decode(dicom(stack[index])).pixels
+        np.testing.assert_array_equal(frame_pixels(dataset, index), alone)
+
+
+@pytest.mark.parametrize("number", [-3, 10**9])
+def test_frames_that_the_file_does_not_hold(number: int) -> None:
+    """A number of frames beyond the pixels is refused before anything is decoded."""
+    with pytest.raises(InvalidArgumentError, match="as many frames"):
+        decode(dicom(np.zeros((4, 20, 30), np.uint8), NumberOfFrames=number))
+
+
+def one(**values: float) -> list[Dataset]:
+    """A sequence of one item."""
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return [item]
+
+
+def test_frames_have_windows_of_their_own() -> None:
+    """Enhanced images tell them by frame, or once for all frames, in groups."""
+    stack = RANDOM.integers(0, 4096, (2, 20, 30), dtype=np.uint16)
+    windows: tuple[dict[str, Any], ...] = (
+        {"WindowCenter": 1000, "WindowWidth": 500},
+        {"WindowCenter": 90, "WindowWidth": 81},
+    )
+    rescales: tuple[dict[str, Any], ...] = (
+        {"RescaleSlope": 1, "RescaleIntercept": 0},
+        {"RescaleSlope": 2, "RescaleIntercept": -9},
+    )
+    dataset = decode(volume(stack)).dicom
+    assert dataset is not None
+    for group, window, rescale in zip(
+        dataset.PerFrameFunctionalGroupsSequence, windows, rescales, strict=True
+    ):
+        group.FrameVOILUTSequence = one(**window)
+        group.PixelValueTransformationSequence = one(**rescale)
+    for index in range(2):
+        alone = decode(dicom(stack[index], **windows[index], **rescales[index])).pixels
+        np.testing.assert_array_equal(frame_pixels(dataset, index), alone)
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        del group.FrameVOILUTSequence, group.PixelValueTransformationSequence
+    dataset.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = one(**windows[0])
+    np.testing.assert_array_equal(
+        frame_pixels(dataset, 1), decode(dicom(stack[1], **windows[0])).pixels
+    )
+
+
+@pytest.mark.parametrize("width", [0, 0.5, -1, float("nan"), float("inf")])
+def test_a_window_that_shows_nothing_counts_as_none(width: float) -> None:
+    """The standard's least width is 1."""
+    data = dicom(DEEP, WindowCenter=2000, WindowWidth=width)
+    np.testing.assert_array_equal(decode(data).pixels, decode(dicom(DEEP)).pixels)
+
+
+@pytest.mark.parametrize("slope", [float("nan"), float("inf"), 1e300])
+def test_values_beyond_all_numbers(slope: float) -> None:
+    """A rescaling that leads nowhere is an error, not a picture."""
+    with pytest.raises(InvalidArgumentError, match="not finite"):
+        decode(dicom(DEEP, RescaleSlope=slope, RescaleIntercept=0))
 
 
 def test_spacing() -> None:
@@ -119,42 +199,3 @@ def test_a_file_without_an_image() -> None:
     """A DICOM file without rows and columns is not an image."""
     with pytest.raises(InvalidArgumentError, match="holds no image"):
         decode(dicom(DEEP, Rows=None, Columns=None))
-
-
-def test_a_segmentation_object_refers_to_its_image() -> None:
-    """Read back, each segment has its pixels, its name and the source's UIDs."""
-    image = decode(dicom(DEEP))
-    mask = RANDOM.integers(0, 3, (20, 30), dtype=np.uint8)
-    data = masks.encode(mask, Format.DICOM_SEG, MaskContext(image, CLASSES, "nuclei@3"))
-    seg = hd.seg.segread(io.BytesIO(data))
-    assert image.dicom is not None
-    assert seg.StudyInstanceUID == image.dicom.StudyInstanceUID
-    assert seg.PatientID == "42"
-    assert [seg.get_segment_description(n).segment_label for n in (1, 2)] == list(CLASSES[1:])
-    planes = seg.get_pixels_by_source_instance([image.dicom.SOPInstanceUID])
-    np.testing.assert_array_equal(planes[0, ..., 0], mask == 1)
-    np.testing.assert_array_equal(planes[0, ..., 1], mask == 2)
-
-
-def test_an_empty_segmentation_is_a_result_too() -> None:
-    """Nothing found still makes a valid object."""
-    image = decode(dicom(DEEP))
-    mask = np.zeros((20, 30), np.uint8)
-    data = masks.encode(mask, Format.DICOM_SEG, MaskContext(image, CLASSES, "nuclei@3"))
-    assert pydicom.dcmread(io.BytesIO(data)).SOPClassUID.name == "Segmentation Storage"
-
-
-def test_what_cannot_become_a_segmentation_object() -> None:
-    """PNG, several frames and a file without a study are errors on ``format``."""
-    bare = images.from_raw(bytes(600), height=20, width=30, channels=1)
-    frames = decode(dicom(np.zeros((2, 20, 30), np.uint8)))
-    for image in (bare, frames):
-        with pytest.raises(InvalidArgumentError, match=r"^format: "):
-            masks.check(Format.DICOM_SEG, image)
-    lacking = decode(dicom(DEEP))
-    assert lacking.dicom is not None
-    del lacking.dicom.StudyInstanceUID
-    with pytest.raises(InvalidArgumentError, match=r"^format: "):
-        masks.encode(
-            np.zeros((20, 30), np.uint8), Format.DICOM_SEG, MaskContext(lacking, CLASSES, "n@1")
-        )

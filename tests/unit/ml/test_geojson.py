@@ -13,8 +13,9 @@ from shapely.geometry import shape
 
 from histill.core.errors import InvalidArgumentError
 from histill.ml import geojson as module
-from histill.ml.geojson import Outlines, geojson
+from histill.ml.geojson import Outlines
 from histill.ml.images import Image, pixel_size, with_pixel_size
+from pictures import geojson
 
 CLASSES = ("background", "nucleus")
 

@@ -16,10 +16,12 @@ from PIL import ImageDraw
 from pycocotools import mask as coco
 from scipy.ndimage import label
 
+from histill.core.errors import ResourceExhaustedError
 from histill.ml import images, masks
-from histill.ml.geojson import geojson
+from histill.ml.features import FeatureStream
 from histill.ml.masks import Format, MaskContext
 from histill.ml.polygons import trace
+from pictures import geojson
 
 CLASSES = ("background", "nuclei", "tumour")
 SCALE = 4
@@ -71,6 +73,44 @@ def test_polygons_fill_to_the_mask(mask: np.ndarray) -> None:
 
 
 @settings(max_examples=300, deadline=None)
+@given(MASKS, st.integers(1, 5))
+def test_features_that_come_by_rows_are_the_same(mask: np.ndarray, rows: int) -> None:
+    """Objects are cut nowhere, and none comes twice."""
+    whole = json.loads(geojson(mask, CLASSES))["features"]
+    streamed = json.loads(geojson(mask, CLASSES, rows=rows))["features"]
+    drawn = [
+        sorted((each["properties"]["classification"]["name"], _pixels(each, mask)) for each in one)
+        for one in (whole, streamed)
+    ]
+    assert drawn[0] == drawn[1]
+
+
+def _pixels(feature: dict[str, Any], mask: np.ndarray) -> bytes:
+    return filled(feature["geometry"], (mask.shape[0], mask.shape[1])).tobytes()
+
+
+def test_objects_are_handed_out_when_they_end() -> None:
+    """What was written of an object does not wait for the image's end; rows above are let go."""
+    mask = np.zeros((40, 6), np.uint8)
+    mask[2:4, 1:3] = 1
+    mask[8:31, 4] = 2
+    stream = FeatureStream(40, CLASSES)
+    first, second, third, fourth = (stream.add(mask[at : at + 10]) for at in range(0, 40, 10))
+    assert b"nuclei" in first
+    assert second == third == b""
+    assert b"tumour" in fourth
+    found = json.loads(first + second + third + fourth + stream.end())
+    assert [len(each["geometry"]["coordinates"]) for each in found["features"]] == [1, 1]
+
+
+def test_an_object_too_large_to_be_outlined_says_what_else_works() -> None:
+    """Rows are kept for open objects only so far."""
+    stream = FeatureStream(1000, CLASSES, most_held=100)
+    with pytest.raises(ResourceExhaustedError, match="MASK_FORMAT_PNG"):
+        stream.add(np.ones((20, 10), np.uint8))
+
+
+@settings(max_examples=300, deadline=None)
 @given(MASKS)
 def test_rings_are_simple_and_closed(mask: np.ndarray) -> None:
     """No ring meets itself, each turns at every point, and outlines run against holes."""
@@ -119,6 +159,22 @@ def test_run_lengths_are_coco(mask: np.ndarray) -> None:
         decoded = coco.decode(each["segmentation"])
         np.testing.assert_array_equal(decoded, mask == each["category_id"])
         assert each["area"] == decoded.sum()
+
+
+@pytest.mark.parametrize("form", [Format.PNG, Format.RAW, Format.RLE])
+def test_masks_that_come_by_rows_are_the_same(form: Format) -> None:
+    """However many rows come at a time, the file shows the same mask."""
+    mask = np.random.default_rng(0).integers(0, 3, (37, 23), np.uint8)
+    context = MaskContext(images.Image(np.zeros((37, 23, 1), np.uint8)), CLASSES, "nuclei@1")
+    stream = masks.writer(form, context)
+    pieces = [stream.add(mask[start : start + 5]) for start in range(0, 37, 5)]
+    streamed, whole = b"".join([*pieces, stream.end()]), masks.encode(mask, form, context)
+    if form is Format.PNG:
+        shown = [np.asarray(Pillow.open(io.BytesIO(each))) for each in (streamed, whole)]
+        np.testing.assert_array_equal(shown[0], mask)
+        np.testing.assert_array_equal(shown[1], mask)
+    else:
+        assert streamed == whole
 
 
 def test_png_holds_indices_and_colours() -> None:

@@ -24,43 +24,47 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n6histill/api/segmentation/v1/segmentation_service.proto\x12\x1bhistill.api.segmentation.v1\"F\n\x0eGeoJsonOptions\x12\x11\n\ttolerance\x18\x01 \x01(\x01\x12\x0c\n\x04gzip\x18\x02 \x01(\x08\x12\x13\n\x0bmicrometres\x18\x03 \x01(\x08\"I\n\x08RawImage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x04 \x01(\x05\"\xd0\x02\n\x0eSegmentRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07\x65ncoded\x18\x02 \x01(\x0cH\x00\x12\x34\n\x03raw\x18\x03 \x01(\x0b\x32%.histill.api.segmentation.v1.RawImageH\x00\x12\x37\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\'.histill.api.segmentation.v1.MaskFormat\x12\x16\n\x0e\x63onfidence_map\x18\x05 \x01(\x08\x12\x37\n\x08priority\x18\x06 \x01(\x0e\x32%.histill.api.segmentation.v1.Priority\x12\x15\n\rpixel_size_um\x18\x07 \x01(\x01\x12<\n\x07geojson\x18\x08 \x01(\x0b\x32+.histill.api.segmentation.v1.GeoJsonOptionsB\x07\n\x05image\"}\n\x0c\x43lassSummary\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x0e\n\x06pixels\x18\x03 \x01(\x03\x12\x10\n\x08\x61rea_mm2\x18\x04 \x01(\x01\x12\x0f\n\x07objects\x18\x05 \x01(\x05\x12\x17\n\x0fmean_confidence\x18\x06 \x01(\x01\"X\n\nStageTimes\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x12\n\ncompute_ms\x18\x03 \x01(\x01\x12\x11\n\tencode_ms\x18\x04 \x01(\x01\"\xb8\x02\n\x0eSegmentSummary\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12:\n\x07\x63lasses\x18\x04 \x03(\x0b\x32).histill.api.segmentation.v1.ClassSummary\x12\x17\n\x0fmean_confidence\x18\x05 \x01(\x01\x12\x36\n\x05times\x18\x06 \x01(\x0b\x32\'.histill.api.segmentation.v1.StageTimes\x12\x37\n\x06\x66ormat\x18\x07 \x01(\x0e\x32\'.histill.api.segmentation.v1.MaskFormat\x12\x15\n\runfamiliarity\x18\x08 \x01(\x01\x12\x1b\n\x13out_of_distribution\x18\t \x01(\x08\"u\n\x0fSegmentResponse\x12\x0c\n\x04mask\x18\x01 \x01(\x0c\x12<\n\x07summary\x18\x02 \x01(\x0b\x32+.histill.api.segmentation.v1.SegmentSummary\x12\x16\n\x0e\x63onfidence_map\x18\x03 \x01(\x0c\"\xfe\x01\n\x12SegmentLargeHeader\x12\r\n\x05model\x18\x01 \x01(\t\x12\x37\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\'.histill.api.segmentation.v1.MaskFormat\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x37\n\x08priority\x18\x04 \x01(\x0e\x32%.histill.api.segmentation.v1.Priority\x12\x15\n\rpixel_size_um\x18\x05 \x01(\x01\x12<\n\x07geojson\x18\x06 \x01(\x0b\x32+.histill.api.segmentation.v1.GeoJsonOptions\"q\n\x13SegmentLargeRequest\x12\x41\n\x06header\x18\x01 \x01(\x0b\x32/.histill.api.segmentation.v1.SegmentLargeHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x88\x01\n\x14SegmentLargeResponse\x12\x12\n\x08progress\x18\x01 \x01(\x01H\x00\x12>\n\x07summary\x18\x02 \x01(\x0b\x32+.histill.api.segmentation.v1.SegmentSummaryH\x00\x12\x14\n\nmask_chunk\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"\x13\n\x11ListModelsRequest\"x\n\x0bServedModel\x12\x11\n\treference\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x03(\t\x12\x10\n\x08\x63hannels\x18\x04 \x01(\x05\x12\x0e\n\x06loaded\x18\x05 \x01(\x08\x12\x12\n\nparameters\x18\x06 \x01(\x03\"N\n\x12ListModelsResponse\x12\x38\n\x06models\x18\x01 \x03(\x0b\x32(.histill.api.segmentation.v1.ServedModel*\x9c\x01\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0fMASK_FORMAT_PNG\x10\x01\x12\x17\n\x13MASK_FORMAT_GEOJSON\x10\x02\x12\x13\n\x0fMASK_FORMAT_RLE\x10\x03\x12\x19\n\x15MASK_FORMAT_DICOM_SEG\x10\x04\x12\x13\n\x0fMASK_FORMAT_RAW\x10\x05*M\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x14\n\x10PRIORITY_ROUTINE\x10\x01\x12\x11\n\rPRIORITY_STAT\x10\x02\x32\xe3\x02\n\x13SegmentationService\x12\x64\n\x07Segment\x12+.histill.api.segmentation.v1.SegmentRequest\x1a,.histill.api.segmentation.v1.SegmentResponse\x12w\n\x0cSegmentLarge\x12\x30.histill.api.segmentation.v1.SegmentLargeRequest\x1a\x31.histill.api.segmentation.v1.SegmentLargeResponse(\x01\x30\x01\x12m\n\nListModels\x12..histill.api.segmentation.v1.ListModelsRequest\x1a/.histill.api.segmentation.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n6histill/api/segmentation/v1/segmentation_service.proto\x12\x1bhistill.api.segmentation.v1\"F\n\x0eGeoJsonOptions\x12\x11\n\ttolerance\x18\x01 \x01(\x01\x12\x0c\n\x04gzip\x18\x02 \x01(\x08\x12\x13\n\x0bmicrometres\x18\x03 \x01(\x08\")\n\tSelection\x12\r\n\x05\x66rame\x18\x01 \x01(\x05\x12\r\n\x05level\x18\x02 \x01(\x05\"I\n\x08RawImage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x04 \x01(\x05\"\xa1\x03\n\x0eSegmentRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07\x65ncoded\x18\x02 \x01(\x0cH\x00\x12\x34\n\x03raw\x18\x03 \x01(\x0b\x32%.histill.api.segmentation.v1.RawImageH\x00\x12\x37\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\'.histill.api.segmentation.v1.MaskFormat\x12\x16\n\x0e\x63onfidence_map\x18\x05 \x01(\x08\x12\x37\n\x08priority\x18\x06 \x01(\x0e\x32%.histill.api.segmentation.v1.Priority\x12\x15\n\rpixel_size_um\x18\x07 \x01(\x01\x12<\n\x07geojson\x18\x08 \x01(\x0b\x32+.histill.api.segmentation.v1.GeoJsonOptions\x12\x39\n\tselection\x18\t \x01(\x0b\x32&.histill.api.segmentation.v1.Selection\x12\x14\n\x0c\x65mpty_frames\x18\n \x01(\x08\x42\x07\n\x05image\"}\n\x0c\x43lassSummary\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x0e\n\x06pixels\x18\x03 \x01(\x03\x12\x10\n\x08\x61rea_mm2\x18\x04 \x01(\x01\x12\x0f\n\x07objects\x18\x05 \x01(\x05\x12\x17\n\x0fmean_confidence\x18\x06 \x01(\x01\"X\n\nStageTimes\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x12\n\ncompute_ms\x18\x03 \x01(\x01\x12\x11\n\tencode_ms\x18\x04 \x01(\x01\"\xb8\x02\n\x0eSegmentSummary\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12:\n\x07\x63lasses\x18\x04 \x03(\x0b\x32).histill.api.segmentation.v1.ClassSummary\x12\x17\n\x0fmean_confidence\x18\x05 \x01(\x01\x12\x36\n\x05times\x18\x06 \x01(\x0b\x32\'.histill.api.segmentation.v1.StageTimes\x12\x37\n\x06\x66ormat\x18\x07 \x01(\x0e\x32\'.histill.api.segmentation.v1.MaskFormat\x12\x15\n\runfamiliarity\x18\x08 \x01(\x01\x12\x1b\n\x13out_of_distribution\x18\t \x01(\x08\"u\n\x0fSegmentResponse\x12\x0c\n\x04mask\x18\x01 \x01(\x0c\x12<\n\x07summary\x18\x02 \x01(\x0b\x32+.histill.api.segmentation.v1.SegmentSummary\x12\x16\n\x0e\x63onfidence_map\x18\x03 \x01(\x0c\"\xe0\x02\n\x12SegmentLargeHeader\x12\r\n\x05model\x18\x01 \x01(\t\x12\x37\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\'.histill.api.segmentation.v1.MaskFormat\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x37\n\x08priority\x18\x04 \x01(\x0e\x32%.histill.api.segmentation.v1.Priority\x12\x15\n\rpixel_size_um\x18\x05 \x01(\x01\x12<\n\x07geojson\x18\x06 \x01(\x0b\x32+.histill.api.segmentation.v1.GeoJsonOptions\x12\x39\n\tselection\x18\x07 \x01(\x0b\x32&.histill.api.segmentation.v1.Selection\x12\x14\n\x0c\x65mpty_frames\x18\x08 \x01(\x08\x12\x0f\n\x07regions\x18\t \x01(\x08\"q\n\x13SegmentLargeRequest\x12\x41\n\x06header\x18\x01 \x01(\x0b\x32/.histill.api.segmentation.v1.SegmentLargeHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"U\n\nMaskRegion\x12\x0b\n\x03row\x18\x01 \x01(\x05\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0b\n\x03png\x18\x05 \x01(\x0c\"\xc3\x01\n\x14SegmentLargeResponse\x12\x12\n\x08progress\x18\x01 \x01(\x01H\x00\x12>\n\x07summary\x18\x02 \x01(\x0b\x32+.histill.api.segmentation.v1.SegmentSummaryH\x00\x12\x14\n\nmask_chunk\x18\x03 \x01(\x0cH\x00\x12\x39\n\x06region\x18\x04 \x01(\x0b\x32\'.histill.api.segmentation.v1.MaskRegionH\x00\x42\x06\n\x04part\"\x13\n\x11ListModelsRequest\"x\n\x0bServedModel\x12\x11\n\treference\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x03(\t\x12\x10\n\x08\x63hannels\x18\x04 \x01(\x05\x12\x0e\n\x06loaded\x18\x05 \x01(\x08\x12\x12\n\nparameters\x18\x06 \x01(\x03\"N\n\x12ListModelsResponse\x12\x38\n\x06models\x18\x01 \x03(\x0b\x32(.histill.api.segmentation.v1.ServedModel*\x9c\x01\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0fMASK_FORMAT_PNG\x10\x01\x12\x17\n\x13MASK_FORMAT_GEOJSON\x10\x02\x12\x13\n\x0fMASK_FORMAT_RLE\x10\x03\x12\x19\n\x15MASK_FORMAT_DICOM_SEG\x10\x04\x12\x13\n\x0fMASK_FORMAT_RAW\x10\x05*M\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x14\n\x10PRIORITY_ROUTINE\x10\x01\x12\x11\n\rPRIORITY_STAT\x10\x02\x32\xe3\x02\n\x13SegmentationService\x12\x64\n\x07Segment\x12+.histill.api.segmentation.v1.SegmentRequest\x1a,.histill.api.segmentation.v1.SegmentResponse\x12w\n\x0cSegmentLarge\x12\x30.histill.api.segmentation.v1.SegmentLargeRequest\x1a\x31.histill.api.segmentation.v1.SegmentLargeResponse(\x01\x30\x01\x12m\n\nListModels\x12..histill.api.segmentation.v1.ListModelsRequest\x1a/.histill.api.segmentation.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'histill.api.segmentation.v1.segmentation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MASKFORMAT']._serialized_start=1959
-  _globals['_MASKFORMAT']._serialized_end=2115
-  _globals['_PRIORITY']._serialized_start=2117
-  _globals['_PRIORITY']._serialized_end=2194
+  _globals['_MASKFORMAT']._serialized_start=2327
+  _globals['_MASKFORMAT']._serialized_end=2483
+  _globals['_PRIORITY']._serialized_start=2485
+  _globals['_PRIORITY']._serialized_end=2562
   _globals['_GEOJSONOPTIONS']._serialized_start=87
   _globals['_GEOJSONOPTIONS']._serialized_end=157
-  _globals['_RAWIMAGE']._serialized_start=159
-  _globals['_RAWIMAGE']._serialized_end=232
-  _globals['_SEGMENTREQUEST']._serialized_start=235
-  _globals['_SEGMENTREQUEST']._serialized_end=571
-  _globals['_CLASSSUMMARY']._serialized_start=573
-  _globals['_CLASSSUMMARY']._serialized_end=698
-  _globals['_STAGETIMES']._serialized_start=700
-  _globals['_STAGETIMES']._serialized_end=788
-  _globals['_SEGMENTSUMMARY']._serialized_start=791
-  _globals['_SEGMENTSUMMARY']._serialized_end=1103
-  _globals['_SEGMENTRESPONSE']._serialized_start=1105
-  _globals['_SEGMENTRESPONSE']._serialized_end=1222
-  _globals['_SEGMENTLARGEHEADER']._serialized_start=1225
-  _globals['_SEGMENTLARGEHEADER']._serialized_end=1479
-  _globals['_SEGMENTLARGEREQUEST']._serialized_start=1481
-  _globals['_SEGMENTLARGEREQUEST']._serialized_end=1594
-  _globals['_SEGMENTLARGERESPONSE']._serialized_start=1597
-  _globals['_SEGMENTLARGERESPONSE']._serialized_end=1733
-  _globals['_LISTMODELSREQUEST']._serialized_start=1735
-  _globals['_LISTMODELSREQUEST']._serialized_end=1754
-  _globals['_SERVEDMODEL']._serialized_start=1756
-  _globals['_SERVEDMODEL']._serialized_end=1876
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1878
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1956
-  _globals['_SEGMENTATIONSERVICE']._serialized_start=2197
-  _globals['_SEGMENTATIONSERVICE']._serialized_end=2552
+  _globals['_SELECTION']._serialized_start=159
+  _globals['_SELECTION']._serialized_end=200
+  _globals['_RAWIMAGE']._serialized_start=202
+  _globals['_RAWIMAGE']._serialized_end=275
+  _globals['_SEGMENTREQUEST']._serialized_start=278
+  _globals['_SEGMENTREQUEST']._serialized_end=695
+  _globals['_CLASSSUMMARY']._serialized_start=697
+  _globals['_CLASSSUMMARY']._serialized_end=822
+  _globals['_STAGETIMES']._serialized_start=824
+  _globals['_STAGETIMES']._serialized_end=912
+  _globals['_SEGMENTSUMMARY']._serialized_start=915
+  _globals['_SEGMENTSUMMARY']._serialized_end=1227
+  _globals['_SEGMENTRESPONSE']._serialized_start=1229
+  _globals['_SEGMENTRESPONSE']._serialized_end=1346
+  _globals['_SEGMENTLARGEHEADER']._serialized_start=1349
+  _globals['_SEGMENTLARGEHEADER']._serialized_end=1701
+  _globals['_SEGMENTLARGEREQUEST']._serialized_start=1703
+  _globals['_SEGMENTLARGEREQUEST']._serialized_end=1816
+  _globals['_MASKREGION']._serialized_start=1818
+  _globals['_MASKREGION']._serialized_end=1903
+  _globals['_SEGMENTLARGERESPONSE']._serialized_start=1906
+  _globals['_SEGMENTLARGERESPONSE']._serialized_end=2101
+  _globals['_LISTMODELSREQUEST']._serialized_start=2103
+  _globals['_LISTMODELSREQUEST']._serialized_end=2122
+  _globals['_SERVEDMODEL']._serialized_start=2124
+  _globals['_SERVEDMODEL']._serialized_end=2244
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2246
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2324
+  _globals['_SEGMENTATIONSERVICE']._serialized_start=2565
+  _globals['_SEGMENTATIONSERVICE']._serialized_end=2920
 # @@protoc_insertion_point(module_scope)

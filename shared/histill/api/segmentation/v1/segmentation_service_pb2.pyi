@@ -117,6 +117,36 @@ class GeoJsonOptions(_message.Message):
 Global___GeoJsonOptions: _TypeAlias = GeoJsonOptions  # noqa: Y015
 
 @_typing.final
+class Selection(_message.Message):
+    """Which image of a file that holds several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    frame: _builtins.int
+    """Frame of a multi-frame DICOM image, counted from 1.
+    Default: 0, the first; for MASK_FORMAT_DICOM_SEG all of them. Range: [0, 100000].
+    """
+    level: _builtins.int
+    """Level of a slide's pyramid: 0 is the full resolution, every next one is smaller.
+    Default: 0. Range: [0, 64].
+    """
+    def __init__(
+        self,
+        *,
+        frame: _builtins.int = ...,
+        level: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "level", b"level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Selection: _TypeAlias = Selection  # noqa: Y015
+
+@_typing.final
 class RawImage(_message.Message):
     """Pixels without a file format."""
 
@@ -170,10 +200,12 @@ class SegmentRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     PIXEL_SIZE_UM_FIELD_NUMBER: _builtins.int
     GEOJSON_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    EMPTY_FRAMES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model reference: "name" (latest), "name@3" or "name@alias"."""
     encoded: _builtins.bytes
-    """A PNG, JPEG, TIFF or DICOM file."""
+    """A PNG, JPEG, TIFF or DICOM file, or a slide."""
     format: Global___MaskFormat.ValueType
     """How to write the mask."""
     confidence_map: _builtins.bool
@@ -184,6 +216,10 @@ class SegmentRequest(_message.Message):
     """Side of a pixel in micrometres, where the file does not say it.
     Default: 0, not known. Range: [0, 10000].
     """
+    empty_frames: _builtins.bool
+    """Write every frame of MASK_FORMAT_DICOM_SEG, also those in which nothing was found:
+    some viewers place frames by counting them.
+    """
     @_builtins.property
     def raw(self) -> Global___RawImage:
         """Raw 8-bit pixels."""
@@ -191,6 +227,10 @@ class SegmentRequest(_message.Message):
     @_builtins.property
     def geojson(self) -> Global___GeoJsonOptions:
         """How to write MASK_FORMAT_GEOJSON."""
+
+    @_builtins.property
+    def selection(self) -> Global___Selection:
+        """Which image of a file with several."""
 
     def __init__(
         self,
@@ -203,10 +243,12 @@ class SegmentRequest(_message.Message):
         priority: Global___Priority.ValueType = ...,
         pixel_size_um: _builtins.float = ...,
         geojson: Global___GeoJsonOptions | None = ...,
+        selection: Global___Selection | None = ...,
+        empty_frames: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["encoded", b"encoded", "geojson", b"geojson", "image", b"image", "raw", b"raw"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encoded", b"encoded", "geojson", b"geojson", "image", b"image", "raw", b"raw", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence_map", b"confidence_map", "encoded", b"encoded", "format", b"format", "geojson", b"geojson", "image", b"image", "model", b"model", "pixel_size_um", b"pixel_size_um", "priority", b"priority", "raw", b"raw"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence_map", b"confidence_map", "empty_frames", b"empty_frames", "encoded", b"encoded", "format", b"format", "geojson", b"geojson", "image", b"image", "model", b"model", "pixel_size_um", b"pixel_size_um", "priority", b"priority", "raw", b"raw", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_image: _TypeAlias = _typing.Literal["encoded", "raw"]  # noqa: Y015
     _WhichOneofArgType_image: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
@@ -396,6 +438,9 @@ class SegmentLargeHeader(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     PIXEL_SIZE_UM_FIELD_NUMBER: _builtins.int
     GEOJSON_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    EMPTY_FRAMES_FIELD_NUMBER: _builtins.int
+    REGIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model reference, as in SegmentRequest."""
     format: Global___MaskFormat.ValueType
@@ -410,9 +455,17 @@ class SegmentLargeHeader(_message.Message):
     """Side of a pixel in micrometres, where the file does not say it.
     Default: 0, not known. Range: [0, 10000].
     """
+    empty_frames: _builtins.bool
+    """Write every frame of MASK_FORMAT_DICOM_SEG, as in SegmentRequest."""
+    regions: _builtins.bool
+    """Send the mask as regions rather than as one file; format does not count then."""
     @_builtins.property
     def geojson(self) -> Global___GeoJsonOptions:
         """How to write MASK_FORMAT_GEOJSON."""
+
+    @_builtins.property
+    def selection(self) -> Global___Selection:
+        """Which image of a file with several."""
 
     def __init__(
         self,
@@ -423,10 +476,13 @@ class SegmentLargeHeader(_message.Message):
         priority: Global___Priority.ValueType = ...,
         pixel_size_um: _builtins.float = ...,
         geojson: Global___GeoJsonOptions | None = ...,
+        selection: Global___Selection | None = ...,
+        empty_frames: _builtins.bool = ...,
+        regions: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["geojson", b"geojson"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["geojson", b"geojson", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "geojson", b"geojson", "model", b"model", "pixel_size_um", b"pixel_size_um", "priority", b"priority", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["empty_frames", b"empty_frames", "format", b"format", "geojson", b"geojson", "model", b"model", "pixel_size_um", b"pixel_size_um", "priority", b"priority", "regions", b"regions", "selection", b"selection", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -463,6 +519,44 @@ class SegmentLargeRequest(_message.Message):
 Global___SegmentLargeRequest: _TypeAlias = SegmentLargeRequest  # noqa: Y015
 
 @_typing.final
+class MaskRegion(_message.Message):
+    """A rectangle of the mask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    PNG_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """First row in the image."""
+    column: _builtins.int
+    """First column in the image."""
+    height: _builtins.int
+    """Number of rows."""
+    width: _builtins.int
+    """Number of columns."""
+    png: _builtins.bytes
+    """Its mask: an indexed 8-bit PNG whose values are class indices."""
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        column: _builtins.int = ...,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        png: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "height", b"height", "png", b"png", "row", b"row", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaskRegion: _TypeAlias = MaskRegion  # noqa: Y015
+
+@_typing.final
 class SegmentLargeResponse(_message.Message):
     """Response of SegmentLarge."""
 
@@ -471,6 +565,7 @@ class SegmentLargeResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     MASK_CHUNK_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
     progress: _builtins.float
     """Share of the image that is done, in [0, 1]."""
     mask_chunk: _builtins.bytes
@@ -479,18 +574,23 @@ class SegmentLargeResponse(_message.Message):
     def summary(self) -> Global___SegmentSummary:
         """What the mask shows."""
 
+    @_builtins.property
+    def region(self) -> Global___MaskRegion:
+        """The next region of the mask, when asked for; regions cover the image once."""
+
     def __init__(
         self,
         *,
         progress: _builtins.float = ...,
         summary: Global___SegmentSummary | None = ...,
         mask_chunk: _builtins.bytes = ...,
+        region: Global___MaskRegion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mask_chunk", b"mask_chunk", "part", b"part", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mask_chunk", b"mask_chunk", "part", b"part", "progress", b"progress", "region", b"region", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mask_chunk", b"mask_chunk", "part", b"part", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mask_chunk", b"mask_chunk", "part", b"part", "progress", b"progress", "region", b"region", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["progress", "summary", "mask_chunk"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["progress", "summary", "mask_chunk", "region"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 

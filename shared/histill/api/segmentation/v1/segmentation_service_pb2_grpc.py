@@ -67,8 +67,9 @@ class SegmentationServiceServicer:
 
     def SegmentLarge(self, request_iterator, context):
         """Segments one image too large for one message: a header, then the file in
-        chunks; answers progress while it works, then the summary, then the mask
-        in chunks.
+        chunks; answers progress while it works and the mask as its rows get ready,
+        then the summary. Slides are read tile by tile: neither their pixels nor
+        their mask are held whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

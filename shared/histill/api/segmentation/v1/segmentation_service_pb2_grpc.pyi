@@ -39,8 +39,9 @@ class SegmentationServiceStub:
     """Segments one image that fits one message."""
     SegmentLarge: _grpc.StreamStreamMultiCallable[_segmentation_service_pb2.SegmentLargeRequest, _segmentation_service_pb2.SegmentLargeResponse]
     """Segments one image too large for one message: a header, then the file in
-    chunks; answers progress while it works, then the summary, then the mask
-    in chunks.
+    chunks; answers progress while it works and the mask as its rows get ready,
+    then the summary. Slides are read tile by tile: neither their pixels nor
+    their mask are held whole.
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_segmentation_service_pb2.ListModelsRequest, _segmentation_service_pb2.ListModelsResponse]
     """The models that can be asked for, with what is loaded now."""
@@ -56,8 +57,9 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
     """Segments one image that fits one message."""
     SegmentLarge: _aio.StreamStreamMultiCallable[_segmentation_service_pb2.SegmentLargeRequest, _segmentation_service_pb2.SegmentLargeResponse]  # type: ignore[assignment]
     """Segments one image too large for one message: a header, then the file in
-    chunks; answers progress while it works, then the summary, then the mask
-    in chunks.
+    chunks; answers progress while it works and the mask as its rows get ready,
+    then the summary. Slides are read tile by tile: neither their pixels nor
+    their mask are held whole.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_segmentation_service_pb2.ListModelsRequest, _segmentation_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """The models that can be asked for, with what is loaded now."""
@@ -82,8 +84,9 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_segmentation_service_pb2.SegmentLargeResponse], _abc.AsyncIterator[_segmentation_service_pb2.SegmentLargeResponse]]:
         """Segments one image too large for one message: a header, then the file in
-        chunks; answers progress while it works, then the summary, then the mask
-        in chunks.
+        chunks; answers progress while it works and the mask as its rows get ready,
+        then the summary. Slides are read tile by tile: neither their pixels nor
+        their mask are held whole.
         """
 
     @_abc_1.abstractmethod
