@@ -10,7 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 # A benchmark's own arguments: make bench-multi-teacher BENCH_ARGS='--seeds 2'
 BENCH_ARGS ?=
 
-.PHONY: help demo up test unit bench-multi-teacher bench-data-free bench-serving lint types protos check lock clean
+.PHONY: help demo up test unit bench-multi-teacher bench-data-free bench-serving bench-large lint types protos check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -55,6 +55,9 @@ bench-data-free: $(VENV)/.dev ## distillation without data against its alternati
 
 bench-serving: $(VENV)/.dev ## the inference service against bare runtimes and other servers
 	@PYTHONPATH=tests OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/serving_speed.py $(BENCH_ARGS)
+
+bench-large: $(VENV)/.dev ## slides of many sizes: speed, memory, what a shifted grid of tiles changes
+	@PYTHONPATH=tests OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/large_images.py $(BENCH_ARGS)
 
 lint: $(VENV)/.dev ## style and import rules
 	@$(BIN)/ruff check .

@@ -7,11 +7,14 @@ import json
 from typing import TYPE_CHECKING
 
 import grpc
+import highdicom as hd
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, label
 
+from dicoms import slide as dicom_slide
+from dicoms import volume
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from histill.client.segmentation import Segmenter, large_parts
@@ -148,6 +151,43 @@ def test_a_smaller_level_answers_in_its_own_pixels(
     assert right(mask, levels[1]) > 0.999
     with pytest.raises(InvalidArgumentError, match=r"selection\.level.*levels 0 to 1"):
         segmenter.segment(slide, model="nuclei", level=2)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # highdicom's, of what it reads
+@pytest.mark.parametrize("side", [600, 1200])
+def test_a_dicom_slide_gives_a_seg_of_its_tiles(segmenter: Segmenter, side: int) -> None:
+    """Small enough to be decoded whole or not: the SEG's total matrix is the PNG's mask."""
+    data = dicom_slide(cloudy(side, side + 100))
+    png = segmenter.segment(data, model="nuclei").mask
+    mask = np.asarray(Image.open(io.BytesIO(png)))
+    seg = segmenter.segment(data, model="nuclei", mask_format="dicom-seg").mask
+    opened = hd.seg.segread(io.BytesIO(seg))
+    found = opened.get_total_pixel_matrix(segment_numbers=[1], combine_segments=True)
+    np.testing.assert_array_equal(found, mask)
+    assert opened.SegmentSequence[0].SegmentLabel == "nuclei"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_stack_gives_a_seg_of_its_frames(segmenter: Segmenter) -> None:
+    """Every frame for SEG, with those in which nothing was found on request; one for a PNG."""
+    frames = np.stack([np.full((40, 60), value, np.uint16) for value in (100, 200, 100)])
+    frames[:, :10] = 150
+    data = volume(frames, WindowCenter=150, WindowWidth=100)
+    for empty in (False, True):
+        found = segmenter.segment(data, model="nuclei", mask_format="dicom-seg", empty_frames=empty)
+        seg = hd.seg.segread(io.BytesIO(found.mask))
+        assert seg.NumberOfFrames == (3 if empty else 2)
+        assert found.summary.classes[1].pixels > 2 * 30 * 60
+        assert found.summary.classes[1].objects == 2
+    masks = [
+        segmenter.segment(data, model="nuclei", frame=frame, mask_format="raw").mask
+        for frame in (1, 2, 3)
+    ]
+    assert masks[0] == masks[2] != masks[1] == bytes(40 * 60)
+    with pytest.raises(InvalidArgumentError, match=r"selection\.frame.*3 frames"):
+        segmenter.segment(data, model="nuclei", frame=4)
+    with pytest.raises(InvalidArgumentError, match=r"selection\.frame.*every frame"):
+        segmenter.segment(data, model="nuclei", frame=2, mask_format="dicom-seg")
 
 
 @pytest.mark.parametrize("mask_format", ["rle", "png"])

@@ -10,6 +10,7 @@ from torch import nn
 
 from histill.core.specs import NetworkSpec
 from histill.distill.nets import build_network, count_parameters
+from large_images import changed
 
 if TYPE_CHECKING:
     from typing import Any
@@ -94,3 +95,9 @@ def test_equal_seeds_give_equal_weights() -> None:
         torch.manual_seed(7)
         nets.append(build_network(spec(), channels=1, classes=2).state_dict())
     assert all(torch.equal(nets[0][k], nets[1][k]) for k in nets[0])
+
+
+@pytest.mark.parametrize("architecture", ["unet", "basic_unet", "segresnet"])
+def test_a_shifted_grid_of_tiles_changes_next_to_nothing(architecture: str) -> None:
+    """The overlap of tiles is wider than these networks see, whatever their weights."""
+    assert changed(architecture, "batch", side=1100) < 1e-3
