@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from histill.inference.ahead import Ahead
 from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
 from histill.ml.images import Image, fit_channels
 from histill.ml.tiling import Canvas, Part, pad
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BOTH = (MASK, CONFIDENCE)
+_KEPT = 4  # tiles a worker, of which probabilities are in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,17 +111,18 @@ class Computer:
             tile=self._tile // stride * stride,
             overlap=self._overlap,
         )
-        # A slot for each tile: small images pass in between, and a cancel ends it.
-        running: deque[tuple[Tile, asyncio.Task[tuple[_Seen, float, float]]]] = deque()
-        waiting, began = iter(canvas.tiles), time.monotonic()
-        try:
-            for number in range(len(canvas.tiles)):
-                # One more than compute, so that none waits while an answer is put in its place.
-                for tile in islice(waiting, self._admission.workers + 1 - len(running)):
-                    work = partial(_one_tile, model.runtime, canvas, tile)
-                    running.append((tile, asyncio.create_task(self._run(work, 1, watch, call))))
-                tile, task = running.popleft()
-                (pixels, found), waited, _ = await task
+        # A slot for each tile: small images pass in between, and a cancel ends it. One more
+        # than compute, so that none waits; some more that are done, while rows are written.
+        ahead = Ahead(
+            (partial(_one_tile, model.runtime, canvas, tile) for tile in canvas.tiles),
+            lambda work: self._run(work, 1, watch, call),
+            active=self._admission.workers + 1,
+            kept=_KEPT * self._admission.workers,
+        )
+        began = time.monotonic()
+        async with aclosing(ahead.results()) as results:
+            for number, tile in enumerate(canvas.tiles):
+                (pixels, found), waited, _ = await anext(results)
                 if not number:
                     watch.seconds["queue"] += waited
                     began += waited
@@ -130,9 +131,6 @@ class Computer:
                 watch.seconds["compute"] += time.monotonic() - began
                 yield Step(part, (number + 1) / len(canvas.tiles), pixels)
                 began = time.monotonic()
-        finally:
-            for _, task in running:
-                task.cancel()
 
     async def answer(
         self,

@@ -7,6 +7,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from histill.core.errors import ResourceExhaustedError
 from histill.ml import components
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    Labels = npt.NDArray[np.int32]
     Pixels = npt.NDArray[np.uint8]
 
 _GZIP = 16 + zlib.MAX_WBITS  # as zlib wants it said
 _LEVEL = 6
+_STRIP = 2048  # columns
 
 
 class FeatureStream:
@@ -68,12 +71,13 @@ class FeatureStream:
         goes_on = np.zeros(held.shape, bool)
         written = []
         for index in range(1, len(self._classes)):
-            inside = held == index
+            labels, number = components.parts(held == index, corners=True)
+            open_ones = np.zeros(number + 1, bool)
             if not last:
-                below = _reaching_down(inside)
-                goes_on |= below
-                inside &= ~below
-            for made in self._features(inside, index):
+                open_ones[labels[-1]] = True
+                open_ones[0] = False
+                goes_on |= open_ones[labels]
+            for made in self._features(labels, ~open_ones, index):
                 written.append(self._before + json.dumps(made, separators=(",", ":")))
                 self._before = ","
         self._hold(held, goes_on)
@@ -86,16 +90,15 @@ class FeatureStream:
         tail = self._packed(head + "]}")
         return tail + self._zip.flush() if self._zip else tail
 
-    def _features(self, inside: npt.NDArray[np.bool_], index: int) -> Iterator[dict[str, Any]]:
-        for parts in trace(inside):
-            yield feature(
-                parts,
-                self._classes,
-                index,
-                self._outlines,
-                self._spacing,
-                below=self._first,
-            )
+    def _features(
+        self, labels: Labels, ended: npt.NDArray[np.bool_], index: int
+    ) -> Iterator[dict[str, Any]]:
+        for inside, row, column in _strips(labels, ended):
+            corner = self._first + row, column
+            for parts in trace(inside):
+                yield feature(
+                    parts, self._classes, index, self._outlines, self._spacing, corner=corner
+                )
 
     def _hold(self, rows: Pixels, goes_on: npt.NDArray[np.bool_]) -> None:
         kept = np.flatnonzero(goes_on.any(axis=1))
@@ -113,12 +116,30 @@ class FeatureStream:
         return self._zip.compress(data) if self._zip else data
 
 
-def _reaching_down(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The 8-connected parts that touch the last row."""
-    if not inside[-1].any():
-        return np.zeros_like(inside)
-    labels, number = components.parts(inside, corners=True)
-    open_ones = np.zeros(number + 1, bool)
-    open_ones[labels[-1]] = True
-    open_ones[0] = False
-    return open_ones[labels]
+def _strips(
+    labels: Labels, wanted: npt.NDArray[np.bool_]
+) -> Iterator[tuple[npt.NDArray[np.bool_], int, int]]:
+    """Objects by where they begin, some columns at a time: outlines take far more memory.
+
+    Args:
+        labels: Numbers of the objects, int32 [h, W].
+        wanted: By number.
+
+    Yields:
+        The objects of a strip, bool [h, w], and their first row and column.
+    """
+    boxes = {n: box for n, box in enumerate(find_objects(labels), start=1) if box and wanted[n]}
+    strips: dict[int, list[int]] = {}
+    for number, (_, columns) in boxes.items():
+        strips.setdefault(columns.start // _STRIP, []).append(number)
+    for _, members in sorted(strips.items()):
+        rows, columns = (
+            slice(
+                min(boxes[n][axis].start for n in members),
+                max(boxes[n][axis].stop for n in members),
+            )
+            for axis in (0, 1)
+        )
+        chosen = np.zeros(len(wanted), bool)
+        chosen[members] = True
+        yield chosen[labels[rows, columns]], rows.start, columns.start

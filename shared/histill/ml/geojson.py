@@ -77,7 +77,7 @@ def feature(
     outlines: Outlines = PLAIN,
     spacing: tuple[float, float] | None = None,
     *,
-    below: int = 0,
+    corner: tuple[int, int] = (0, 0),
 ) -> dict[str, Any]:
     """One object.
 
@@ -87,7 +87,7 @@ def feature(
         index: Of its class.
         outlines: How to write it.
         spacing: Millimetres from row to row and from column to column, for micrometres.
-        below: Rows of the image above those in which it was traced.
+        corner: Row and column of the image at which the mask begins in which it was traced.
 
     Returns:
         A GeoJSON Feature. Coordinates count from the upper left corner of the image; see
@@ -96,7 +96,7 @@ def feature(
     scale = np.ones(2)
     if outlines.micrometres and spacing is not None:
         scale = _UM_PER_MM * np.array(spacing[::-1])  # x goes along the columns
-    rings = [[_lowered(ring, below) for ring in (part.outline, *part.holes)] for part in parts]
+    rings = [[_moved(ring, corner) for ring in (part.outline, *part.holes)] for part in parts]
     return {
         "type": "Feature",
         "geometry": _geometry(rings, outlines.tolerance, scale),
@@ -107,8 +107,9 @@ def feature(
     }
 
 
-def _lowered(ring: Ring, rows: int) -> Ring:
-    return [(x, y + rows) for x, y in ring] if rows else ring
+def _moved(ring: Ring, corner: tuple[int, int]) -> Ring:
+    row, column = corner
+    return [(x + column, y + row) for x, y in ring] if row or column else ring
 
 
 def _geometry(

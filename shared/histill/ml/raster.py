@@ -60,7 +60,8 @@ def may_be_slide(file: BinaryIO) -> bool:
         page: Any = tiff.pages.first
         scanned = any(getattr(tiff, f"is_{scanner}") for scanner in _SCANNERS)
         tiled = page.is_tiled and page.samplesperpixel in {3, 4} and page.dtype == np.uint8
-        return scanned or (tiled and _page_size(tiff).pixels > _WHOLE)
+        # Pillow reads no tiles that are missing.
+        return scanned or (tiled and (_page_size(tiff).pixels > _WHOLE or 0 in page.databytecounts))
 
 
 def _page_size(tiff: tifffile.TiffFile) -> Size:

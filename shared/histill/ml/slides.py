@@ -77,12 +77,15 @@ def _damaged() -> InvalidArgumentError:
 
 def _on(ground: Pixels, region: Pixels) -> Pixels:
     """RGB of RGBA, before a background."""
-    colors, opacity = region[..., :3], region[..., 3:]
+    colors, opacity = region[..., :3], region[..., 3]
     if opacity.min() == _OPAQUE:
         return colors
-    share = opacity.astype(np.float32) / _OPAQUE
-    blended: Pixels = np.rint(colors * share + ground * (1 - share)).astype(np.uint8)
-    return blended
+    shown: Pixels = np.where((opacity == 0)[..., None], ground, colors)
+    some = (opacity > 0) & (opacity < _OPAQUE)
+    if some.any():
+        share = opacity[some, None].astype(np.float32) / _OPAQUE
+        shown[some] = np.rint(colors[some] * share + ground * (1 - share))
+    return shown
 
 
 def _background(properties: Any) -> Pixels:

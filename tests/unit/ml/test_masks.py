@@ -17,7 +17,7 @@ from pycocotools import mask as coco
 from scipy.ndimage import label
 
 from histill.core.errors import ResourceExhaustedError
-from histill.ml import images, masks
+from histill.ml import features, images, masks
 from histill.ml.features import FeatureStream
 from histill.ml.masks import Format, MaskContext
 from histill.ml.polygons import trace
@@ -101,6 +101,15 @@ def test_objects_are_handed_out_when_they_end() -> None:
     assert b"tumour" in fourth
     found = json.loads(first + second + third + fourth + stream.end())
     assert [len(each["geometry"]["coordinates"]) for each in found["features"]] == [1, 1]
+
+
+def test_wide_masks_are_traced_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects are whole and in their places wherever strips of columns end."""
+    mask = np.random.default_rng(1).integers(0, 3, (12, 70), np.uint8)
+    whole = json.loads(geojson(mask, CLASSES))["features"]
+    monkeypatch.setattr(features, "_STRIP", 8)
+    strips = json.loads(geojson(mask, CLASSES))["features"]
+    assert sorted(map(json.dumps, whole)) == sorted(map(json.dumps, strips))
 
 
 def test_an_object_too_large_to_be_outlined_says_what_else_works() -> None:

@@ -90,6 +90,14 @@ def test_a_slide_of_a_hundred_thousand_pixels_a_side_is_read_where_it_is_scanned
     assert (region[:, :10] == 255).all()
 
 
+def test_a_small_slide_may_lack_tiles_too() -> None:
+    """It is decoded whole, and white where nothing was scanned."""
+    tile = picture(256, 256)
+    pixels = decoding.decode(io.BytesIO(sparse(512, 512, {(1, 0): tile}))).pixels
+    np.testing.assert_array_equal(pixels[256:, :256], tile)
+    assert (pixels[:256] == 255).all()
+
+
 def test_a_slide_over_the_limit_is_refused_by_its_header() -> None:
     """Limits of slides and of images that are held whole are two."""
     data = sparse(20_000, 20_000, {})
