@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from histill.api.inference.v2 import grpc_service_pb2 as v2
+from histill.api.inference.v2 import grpc_service_pb2_grpc as v2_rpc
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Client:
         self._channel = grpc.insecure_channel(
             address, [*limits, ("grpc.use_local_subchannel_pool", 1)]
         )
+        self._stub = v2_rpc.GRPCInferenceServiceStub(self._channel)
         self._calls: dict[str, Any] = {
             method: self._channel.unary_unary(method) for method in (_INFER, _SEGMENT)
         }
@@ -72,6 +74,16 @@ class Client:
         """Segment."""
         answer: bytes = self._calls[_SEGMENT](request, timeout=_TIMEOUT_S)
         return answer
+
+    def load(self, model: str) -> None:
+        """RepositoryModelLoad."""
+        request = v2.RepositoryModelLoadRequest(model_name=model)
+        self._stub.RepositoryModelLoad(request, timeout=_TIMEOUT_S)
+
+    def unload(self, model: str) -> None:
+        """RepositoryModelUnload."""
+        request = v2.RepositoryModelUnloadRequest(model_name=model)
+        self._stub.RepositoryModelUnload(request, timeout=_TIMEOUT_S)
 
     def __enter__(self) -> Self:
         return self

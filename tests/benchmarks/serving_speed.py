@@ -31,7 +31,7 @@ from histill.inference.onnx_runtime import OnnxRuntime
 from histill.inference.openvino_runtime import OpenVinoRuntime
 from serving_figure import draw
 from serving_load import Client, Taken, burst, flood, noise, request_of, segment_of
-from serving_models import NETWORK, NULL, STUDENT, write_models
+from serving_models import LARGE, NETWORK, NULL, STUDENT, write_models
 from serving_targets import PEERS, environment, floor, mlserver, ours, pytriton
 
 if TYPE_CHECKING:
@@ -80,10 +80,11 @@ def bare(folder: Path) -> dict[str, Subject]:
             data, reference=STUDENT, channels=3, threads=1, device="cpu"
         )
     }
-    precisions: tuple[Precision, ...] = ("f32", "bf16")
+    precisions: tuple[Precision, ...] = ("f32", "bf16", "int8")
+    eight = (folder / f"{STUDENT}.int8.onnx").read_bytes()
     for precision in precisions:
         found[f"bare openvino {precision}"] = OpenVinoRuntime.load(
-            data,
+            eight if precision == "int8" else data,
             reference=STUDENT,
             stride=stride,
             threads=1,
@@ -152,7 +153,7 @@ def memory(s3: S3, folder: Path, requests: int) -> dict[str, float]:
     """Of one process with one student: idle, and after many requests."""
     request = request_of(STUDENT, SMALL_SIDE)
     settings = {"workers": str(WORKERS), "max_queue": "16"}
-    started = ours(s3, folder, models=(STUDENT,), **settings)
+    started = ours(s3, folder, models=(STUDENT,), besides=(LARGE,), **settings)
     with started as target, Client(target.address) as client:
         idle, taken = target.memory_bytes(), Taken()
         common: dict[str, Any] = {"at_once": AT_ONCE, "cpu_seconds": target.cpu_seconds}
@@ -160,12 +161,21 @@ def memory(s3: S3, folder: Path, requests: int) -> dict[str, float]:
         warm = target.memory_bytes()
         burst(lambda: client.infer(request), requests=requests, into=taken, **common)
         after = target.memory_bytes()
+        client.load(LARGE)
+        for _ in range(20):
+            client.infer(request_of(LARGE, SIDE))
+        loaded = target.memory_bytes()
+        client.unload(LARGE)
+        time.sleep(3)  # it is given back a second later
+        unloaded = target.memory_bytes()
     return {
         "idle_mb": idle / 1e6,
         "after_2000_requests_mb": warm / 1e6,
         "requests": requests,
         "after_all_mb": after / 1e6,
         "growth_mb": (after - warm) / 1e6,
+        "with_a_large_model_mb": loaded / 1e6,
+        "after_unloading_it_mb": unloaded / 1e6,
     }
 
 

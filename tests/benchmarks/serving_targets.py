@@ -91,11 +91,12 @@ def ours(
     name: str = "histill",
     *,
     models: Sequence[str] = (STUDENT, NULL),
+    besides: Sequence[str] = (),
     **settings: str,
 ) -> Iterator[Target]:
-    """The inference service with its models loaded."""
+    """The inference service with its models loaded, and others that it may load."""
     bucket, store = bucket_of(s3)
-    for model in models:
+    for model in (*models, *besides):
         as_student(store, folder / f"{model}.onnx", name=model)
     preload = json.dumps(models)
     with inference(s3, folder, bucket=bucket, preload=preload, **settings) as it:

@@ -18,6 +18,7 @@ from histill.inference.computer import Computer
 from histill.inference.cpus import cores
 from histill.inference.directory import Directory
 from histill.inference.listing import Listing
+from histill.inference.memory import share_arenas
 from histill.inference.models import ModelPool
 from histill.inference.onnx_runtime import uses_cuda
 from histill.inference.open_inference import OpenInferenceServicer
@@ -50,6 +51,7 @@ async def run(settings: InferenceSettings) -> None:
     """Serves until told to stop."""
     part = settings.inference
     quiet_decoders()
+    share_arenas()
     objects = S3ObjectStore.connect(settings.s3)
     device = "cuda" if uses_cuda(part.device) else "cpu"
     workers = part.workers or (1 if device == "cuda" else cores())

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.ndimage import label
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,14 +55,36 @@ class ObjectCount:
         before = int(self._last.max(initial=0))
         pairs = _touching(self._last, labels[0]) if before else np.zeros((2, 0), np.int32)
         # The parts before, then those found, as the nodes of a graph.
-        links = np.ones(pairs.shape[1], bool), (pairs[0] - 1, before + pairs[1] - 1)
-        graph = coo_array(links, shape=(before + found, before + found))
-        separate, group = connected_components(graph, directed=False)
-        self.number += int(separate) - before
+        number, group = joined(pairs[0] - 1, before + pairs[1] - 1, nodes=before + found)
+        self.number += number - before
         groups = np.concatenate([[0], group[before:] + 1])
         # Numbered anew, from 0 where there is none.
         known, last = np.unique(groups[labels[-1]], return_inverse=True)
         self._last = (last + (known[0] != 0)).astype(np.int32)
+
+
+def joined(
+    ones: npt.NDArray[np.integer], others: npt.NDArray[np.integer], *, nodes: int
+) -> tuple[int, npt.NDArray[np.int32]]:
+    """Groups of nodes that are linked.
+
+    Args:
+        ones: One end of each link, counted from 0, int [N].
+        others: The other end, int [N].
+        nodes: How many there are.
+
+    Returns:
+        How many groups; that of each node, int32 [nodes].
+    """
+    if not len(ones):
+        return nodes, np.arange(nodes, dtype=np.int32)
+    # Eleven megabytes, which masks of one piece do without.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(nodes, nodes))
+    number, group = connected_components(graph, directed=False)
+    return int(number), group
 
 
 def _touching(above: Labels, below: Labels) -> Labels:

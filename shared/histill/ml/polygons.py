@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from histill.ml import components
 
@@ -171,7 +169,5 @@ def _objects(labels: npt.NDArray[np.int32], number: int) -> npt.NDArray[np.int32
     ):
         meets = (a > 0) & (b > 0) & (a != b)
         pairs.append(np.stack([a[meets], b[meets]]) - 1)
-    rows, columns = np.concatenate(pairs, axis=1)
-    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(number, number))
-    groups: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
-    return groups
+    ones, others = np.concatenate(pairs, axis=1)
+    return components.joined(ones, others, nodes=number)[1]
