@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 W = TypeVar("W")
 R = TypeVar("R")
+_SPARE = 2
 
 
 class Ahead(Generic[W, R]):
@@ -19,8 +20,8 @@ class Ahead(Generic[W, R]):
     Args:
         works: One after the other.
         run: Does one.
-        active: Most that wait or run at a time.
-        kept: Most that were started and not taken.
+        active: Most that wait or run at a time, now; twice as many and two may be done and
+            not yet taken.
     """
 
     def __init__(
@@ -28,13 +29,11 @@ class Ahead(Generic[W, R]):
         works: Iterable[W],
         run: Callable[[W], Awaitable[R]],
         *,
-        active: int,
-        kept: int,
+        active: Callable[[], int],
     ) -> None:
         self._works = iter(works)
         self._run = run
         self._most_active = active
-        self._most_kept = kept
         self._active = 0
         self._started: deque[asyncio.Task[R]] = deque()
         self._closed = False
@@ -56,7 +55,8 @@ class Ahead(Generic[W, R]):
                 task.cancel()
 
     def _start(self) -> None:
-        while self._active < self._most_active and len(self._started) < self._most_kept:
+        most = self._most_active()
+        while self._active < most and len(self._started) < 2 * most + _SPARE:
             try:
                 work = next(self._works)
             except StopIteration:

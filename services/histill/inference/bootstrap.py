@@ -89,6 +89,7 @@ async def run(settings: InferenceSettings) -> None:
         uploads,
         max_pixels=part.max_pixels,
         max_message_bytes=settings.server.max_message_bytes,
+        idle_s=part.upload_idle_s,
     )
 
     async def ready() -> None:

@@ -135,7 +135,7 @@ def _others(
         if path not in said:
             said[path] = found[path].run([MASK], images)[0]
             if not _alike(manifest, found[path], said[path], said[ONNX], least=_SAME_IN_INT8):
-                return
+                continue
             yield found[path]
         made = OpenVinoRuntime.load(
             data[path],
@@ -146,9 +146,8 @@ def _others(
             precision=precision,
         )
         mask = made.run([MASK], images)[0]
-        if not _alike(manifest, made, mask, said[path], least=_SAME_PIXELS[precision]):
-            return
-        yield made
+        if _alike(manifest, made, mask, said[path], least=_SAME_PIXELS[precision]):
+            yield made
 
 
 def _alike(

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BOTH = (MASK, CONFIDENCE)
-_KEPT = 4  # tiles a worker, of which probabilities are in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +71,7 @@ class Computer:
         self._batcher = batcher
         self._tile = tile
         self._overlap = overlap
+        self._tiled = 0  # images that are computed tile by tile
 
     def is_large(self, height: int, width: int, *, stride: int) -> bool:
         """Whether an image is cut into tiles, once its sides are multiples of the stride."""
@@ -99,11 +99,14 @@ class Computer:
         size, stride = picture.size, model.runtime.stride
         read = partial(_fitted, picture, model.manifest.channels)
         if not self.is_large(size.height, size.width, stride=stride):
-            pixels = read(0, 0, size.height, size.width)
+            pixels = picture.read(0, 0, size.height, size.width)
+            if picture.channels != model.manifest.channels:
+                pixels = await asyncio.to_thread(read, 0, 0, size.height, size.width)
             mask, confidence = await self._whole(model, pixels[None], _BOTH, watch, call)
             yield Step(Part(0, 0, mask[0], confidence[0]), 1.0, pixels)
             return
-        canvas = Canvas(
+        canvas = await asyncio.to_thread(
+            Canvas,
             size,
             read,
             classes=len(model.manifest.classes),
@@ -111,13 +114,23 @@ class Computer:
             tile=self._tile // stride * stride,
             overlap=self._overlap,
         )
-        # A slot for each tile: small images pass in between, and a cancel ends it. One more
-        # than compute, so that none waits; some more that are done, while rows are written.
+        self._tiled += 1
+        try:
+            async with aclosing(self._steps(model, canvas, watch, call)) as steps:
+                async for step in steps:
+                    yield step
+        finally:
+            self._tiled -= 1
+
+    async def _steps(
+        self, model: LoadedModel, canvas: Canvas, watch: Watch, call: Call
+    ) -> AsyncGenerator[Step]:
+        """Tile by tile, a slot for each: small images pass in between, and a cancel ends it."""
         ahead = Ahead(
             (partial(_one_tile, model.runtime, canvas, tile) for tile in canvas.tiles),
             lambda work: self._run(work, 1, watch, call),
-            active=self._admission.workers + 1,
-            kept=_KEPT * self._admission.workers,
+            # Large images share the slots out among them.
+            active=lambda: max(1, self._admission.workers // self._tiled),
         )
         began = time.monotonic()
         async with aclosing(ahead.results()) as results:

@@ -164,9 +164,9 @@ class Directory:
     async def _take(self, reference: str, *, following: bool = False) -> LoadedModel:
         """Looks a reference up, loads what it names, and only then points it there."""
         name = parse_reference(reference, field="").name
-        self._asks[name] += not following
         unloads, asks = self._unloads[name], self._asks[name]
         manifest = await asyncio.to_thread(catalog.find, self._store, catalog.MODELS, reference)
+        self._asks[name] += not following
         model = await self._pool.get(manifest)
         if following and self._unloads[name] != unloads and self._asks[name] == asks:
             self._pool.let_go(name)  # somebody let it go meanwhile, and nobody asked since

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from histill.core.errors import ResourceExhaustedError
+from histill.core.errors import ResourceExhaustedError, TooLargeForOneMessageError
 from histill.ml.geojson import PLAIN, Outlines
 from histill.ml.images import WHOLE_FILE, Image, Selection, Size
 from histill.ml.masks import HELD_WHOLE, Format
@@ -83,7 +83,8 @@ class Limits:
         pixels = size.pixels * frames
         if pixels <= self.pixels or not (request.whole or request.form in HELD_WHOLE):
             return
-        raise ResourceExhaustedError(
+        kind = ResourceExhaustedError if request.form in HELD_WHOLE else TooLargeForOneMessageError
+        raise kind(
             f"a mask of {pixels} pixels in this form would be held whole, for which {self.pixels} "
             "are the most; call SegmentLarge and ask for MASK_FORMAT_PNG, MASK_FORMAT_RAW, "
             "MASK_FORMAT_GEOJSON or regions, or choose a smaller level"

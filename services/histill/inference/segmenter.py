@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from histill.core.errors import InvalidArgumentError
+from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
 from histill.inference.findings import Findings
 from histill.inference.requests import Answer
 from histill.inference.watch import Watch
@@ -90,7 +90,9 @@ class Segmenter:
             with self._counted(model, watch):
                 async with self._opener.opened(request, model, watch) as (picture, frames):
                     self._limits.check(request, picture.size, frames=frames)
-                    findings = _findings(request, picture, model.manifest)
+                    findings = _findings(
+                        request, picture, model.manifest, most_held=self._limits.pixels
+                    )
                     parts = self._parts(model, picture, frames, watch, call)
                     async with aclosing(parts):
                         async for step in parts:
@@ -161,6 +163,11 @@ class Segmenter:
         counts = self._statistics.of(model.manifest.reference)
         try:
             yield
+        except MemoryError as exc:
+            counts.failed(watch)
+            raise ResourceExhaustedError(
+                "not enough memory for an image of this size", retry_after_s=1.0
+            ) from exc
         except BaseException:
             counts.failed(watch)
             raise
@@ -168,12 +175,19 @@ class Segmenter:
         watch.report(model.manifest.name)
 
 
-def _findings(request: Request, picture: Picture, manifest: ModelManifest) -> Findings:
+def _findings(
+    request: Request, picture: Picture, manifest: ModelManifest, *, most_held: int
+) -> Findings:
     writer = None
     if request.form is not None:
         masks.check(request.form, picture, request.outlines)
         context = MaskContext(
-            picture, manifest.classes, manifest.reference, request.outlines, request.empty_frames
+            picture,
+            manifest.classes,
+            manifest.reference,
+            request.outlines,
+            request.empty_frames,
+            most_held=most_held,
         )
         writer = masks.writer(request.form, context)
     return Findings(picture, manifest, writer, confidence_map=request.confidence_map)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
-from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
+from histill.core.errors import InvalidArgumentError, TooLargeForOneMessageError
 from histill.inference.call import call_of
 from histill.inference.findings import Region
+from histill.inference.outbox import Outbox, ends_unless_taken
 from histill.inference.requests import Request
 from histill.inference.uploads import CHUNK_BYTES
 from histill.ml import geojson, images
@@ -55,6 +56,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         uploads: Holds streamed files.
         max_pixels: Most rows times columns of a raw image.
         max_message_bytes: Of an answer.
+        idle_s: Longest wait for a client to take the next part of a stream.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         *,
         max_pixels: int,
         max_message_bytes: int,
+        idle_s: float,
     ) -> None:
+        self._idle_s = idle_s
         self._segmenter = segmenter
         self._listing = listing
         self._uploads = uploads
@@ -96,7 +100,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         )
         mask, confidence_map = b"".join(pieces), answer.found.confidence_map
         if len(mask) + len(confidence_map) > self._max_answer:
-            raise ResourceExhaustedError(
+            raise TooLargeForOneMessageError(
                 "the answer does not fit one message; call SegmentLarge, or ask for another format"
             )
         return pb.SegmentResponse(
@@ -130,27 +134,18 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
                 outlines=outlines,
                 empty_frames=header.empty_frames,
             )
-            # Short: whoever reads slowly makes the work wait, and not the memory grow.
-            news: asyncio.Queue[Piece | float | None] = asyncio.Queue(_WAITING_PIECES)
-            work = asyncio.create_task(self._worked(request, news))
+            news: Outbox[Piece | float] = Outbox(most=_WAITING_PIECES)
+            work = asyncio.create_task(self._segmenter.segment(request, news.put))
+            work.add_done_callback(lambda _: news.close())
             try:
-                while (piece := await news.get()) is not None:
+                async for piece in news.taken():
                     for message in _messages(piece):
-                        yield message
+                        with ends_unless_taken(context, self._idle_s):
+                            yield message
                 answer = await work
             finally:
                 work.cancel()
         yield pb.SegmentLargeResponse(summary=_summary(answer, header.format))
-
-    async def _worked(self, request: Request, news: asyncio.Queue[Piece | float | None]) -> Answer:
-        try:
-            answer = await self._segmenter.segment(request, news.put)
-        except Exception:
-            # Not when cancelled: nobody takes it then.
-            await news.put(None)
-            raise
-        await news.put(None)
-        return answer
 
     async def ListModels(  # noqa: N802
         self,

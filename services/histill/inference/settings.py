@@ -100,7 +100,7 @@ class InferencePart(BaseModel):
     max_file_bytes: int = Field(default=1 << 30, ge=1, description="of one image file")
     max_upload_bytes: int = Field(default=2 << 30, ge=1, description="of all streams at a time")
     upload_folder: str = Field(default="", description="of nameless files; empty: in memory")
-    upload_idle_s: float = Field(default=30.0, gt=0, description="longest wait for the next chunk")
+    upload_idle_s: float = Field(default=30.0, gt=0, description="longest wait for a client")
     tile: int = Field(default=768, ge=256, le=8192, description="larger images are cut into tiles")
     overlap: int = Field(default=128, ge=16, description="of neighbouring tiles, in pixels")
 

@@ -62,9 +62,13 @@ class Uploads:
             raise ResourceExhaustedError("too many files are on their way in", retry_after_s=2.0)
         self._announced += size
         try:
-            with nameless_file(self._folder) as file:
+            file = nameless_file(self._folder)
+            try:
                 await self._fill(file, chunks, size)
                 yield file
+            finally:
+                # Its pages go with it, which takes a while.
+                await asyncio.to_thread(file.close)
         finally:
             self._announced -= size
 

@@ -12,7 +12,7 @@ from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.cli.output import JsonFlag, complain, print_json, say
 from histill.client import Client
 from histill.client.segmentation import SLIDES, is_large
-from histill.core.errors import InvalidArgumentError
+from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
 from histill.core.json_form import as_dict
 from histill.ml.images import Selection
 from histill.ml.overlay import draw_overlay
@@ -93,8 +93,8 @@ def segment(  # noqa: PLR0917 - a command's flags are its parameters
                         mask = again.mask
                     drawn = draw_overlay(image, mask, Selection(frame, level))
                     drawn.save(out / f"{stem}.overlay.png")
-            except InvalidArgumentError as exc:
-                # One bad file keeps nobody from the others.
+            except (InvalidArgumentError, ResourceExhaustedError) as exc:
+                # One bad or too large file keeps nobody from the others.
                 failed = True
                 complain(f"{image}: {exc}")
                 continue

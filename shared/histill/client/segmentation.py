@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from histill.client.calls import translated
+from histill.core.errors import InvalidArgumentError, TooLargeForOneMessageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,26 +100,19 @@ class Segmenter:
         """
         selection = pb.Selection(frame=frame, level=level)
         priority = pb.PRIORITY_STAT if urgent else pb.PRIORITY_ROUTINE
+        header = pb.SegmentLargeHeader(
+            model=model,
+            format=FORMATS[mask_format],
+            priority=priority,
+            pixel_size_um=pixel_size_um,
+            geojson=geojson,
+            selection=selection,
+            empty_frames=empty_frames,
+        )
         if out is not None or is_large(image):
-            header = pb.SegmentLargeHeader(
-                model=model,
-                format=FORMATS[mask_format],
-                priority=priority,
-                pixel_size_um=pixel_size_um,
-                geojson=geojson,
-                selection=selection,
-                empty_frames=empty_frames,
-            )
-            summary, mask = pb.SegmentSummary(), io.BytesIO()
-            for answer in self._large(header, image):
-                match answer.WhichOneof("part"):
-                    case "progress" if on_progress:
-                        on_progress(answer.progress)
-                    case "summary":
-                        summary = answer.summary
-                    case "mask_chunk":
-                        (out or mask).write(answer.mask_chunk)
-            return Segmentation(mask.getvalue(), summary)
+            if confidence_map:
+                raise InvalidArgumentError.of("confidence_map", "is not made of large files")
+            return self._streamed(header, image, out, on_progress)
         request = pb.SegmentRequest(
             model=model,
             encoded=image if isinstance(image, bytes) else image.read_bytes(),
@@ -130,8 +124,13 @@ class Segmenter:
             selection=selection,
             empty_frames=empty_frames,
         )
-        with translated():
-            whole = self._stub.Segment(request, timeout=self._timeout_s)
+        try:
+            with translated():
+                whole = self._stub.Segment(request, timeout=self._timeout_s)
+        except TooLargeForOneMessageError:  # a small file may show a large image
+            if confidence_map:
+                raise
+            return self._streamed(header, image, out, on_progress)
         return Segmentation(whole.mask, whole.summary, whole.confidence_map)
 
     def regions(
@@ -176,6 +175,24 @@ class Segmenter:
         """The models that can be asked for."""
         with translated():
             return self._stub.ListModels(pb.ListModelsRequest(), timeout=self._timeout_s).models
+
+    def _streamed(
+        self,
+        header: pb.SegmentLargeHeader,
+        image: Path | bytes,
+        out: BinaryIO | None,
+        on_progress: Callable[[float], None] | None,
+    ) -> Segmentation:
+        summary, mask = pb.SegmentSummary(), io.BytesIO()
+        for answer in self._large(header, image):
+            match answer.WhichOneof("part"):
+                case "progress" if on_progress:
+                    on_progress(answer.progress)
+                case "summary":
+                    summary = answer.summary
+                case "mask_chunk":
+                    (out or mask).write(answer.mask_chunk)
+        return Segmentation(mask.getvalue(), summary)
 
     def _large(
         self, header: pb.SegmentLargeHeader, image: Path | bytes

@@ -97,6 +97,10 @@ class ResourceExhaustedError(HistillError):
         super().__init__(message)
 
 
+class TooLargeForOneMessageError(ResourceExhaustedError):
+    """An image or its mask goes through the call that streams, and not through this one."""
+
+
 class DeadlineExceededError(HistillError):
     """There is no time left to do it."""
 

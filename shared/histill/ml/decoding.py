@@ -70,6 +70,10 @@ def probe(
     """
     source = sniff(file)
     if slide := _slide(file, source, selection):
+        if selection.frame > 1:
+            raise InvalidArgumentError.of(
+                "selection.frame", f"{selection.frame}; a slide has levels, and no frames"
+            )
         checked(slide.size, max_pixels=max_slide_pixels)
         return slide
     if selection.level:

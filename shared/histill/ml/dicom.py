@@ -87,10 +87,13 @@ def decode(file: BinaryIO, frame: int = 0) -> Image:
             such frame; names ``image`` or ``selection.frame``.
         ResourceExhaustedError: The file is deflated, and too large.
     """
+    checked = size(file)
     with damage():
-        _check_deflated(file)
         file.seek(0)
         dataset = pydicom.dcmread(file)
+        # A later element of the same name may say otherwise than the header did.
+        if _size(dataset) != checked:
+            raise InvalidArgumentError.of(FIELD, "the DICOM file tells its size twice")
     number = frames(dataset)
     if not 0 <= frame <= number:
         raise InvalidArgumentError.of(_FRAME_FIELD, f"{frame}; the image has {number} frames")

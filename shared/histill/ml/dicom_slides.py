@@ -57,7 +57,7 @@ def open_slide(file: BinaryIO) -> Slide:
     """Opens a file that ``is_slide``.
 
     Args:
-        file: Open for reading, in memory; belongs to the slide from now on.
+        file: Open for reading; the slide reads it for as long as it is used.
 
     Returns:
         A slide of RGB, or of grey values, with the header as its ``dicom``. Of several

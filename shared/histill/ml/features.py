@@ -31,7 +31,9 @@ _STRIP = 2048  # columns
 class FeatureStream:
     """A FeatureCollection, see ``geojson``; implements ``masks.Writer``.
 
-    Rows are kept for as long as an object in them may go on below.
+    Rows are kept for as long as an object in them may go on below. Those that come are looked
+    at when there are as many as are kept: however high an object is, the time is in
+    proportion to the image.
 
     Args:
         height: Rows of the image.
@@ -56,6 +58,7 @@ class FeatureStream:
         self._spacing = spacing
         self._most_held = most_held
         self._held: Pixels | None = None
+        self._waiting: list[Pixels] = []
         self._first = 0  # of the rows that are held
         self._before = '{"type":"FeatureCollection","features":['
         self._zip = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP) if outlines.gzip else None
@@ -66,8 +69,15 @@ class FeatureStream:
         Raises:
             ResourceExhaustedError: Objects are too high to be kept whole.
         """
-        held = rows if self._held is None else np.concatenate([self._held, rows])
-        last = self._first + len(held) >= self._height
+        self._waiting.append(rows)
+        waiting = sum(len(each) for each in self._waiting)
+        kept = 0 if self._held is None else len(self._held)
+        last = self._first + kept + waiting >= self._height
+        if waiting < kept and not last:
+            return b""
+        before = [] if self._held is None else [self._held]
+        held = np.concatenate([*before, *self._waiting])
+        self._waiting = []
         goes_on = np.zeros(held.shape, bool)
         written = []
         for index in range(1, len(self._classes)):

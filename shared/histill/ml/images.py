@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FIELD = "image"
 MAX_PIXELS = 200_000_000
+MAX_SIDE = 250_000
 MAX_SLIDE_PIXELS = 10_000_000_000
 MAX_PIXEL_UM = 10_000.0
 MAX_FRAMES = 100_000
@@ -183,10 +184,15 @@ def checked(size: Size, *, max_pixels: int) -> Size:
 
     Raises:
         InvalidArgumentError: A side is 0.
-        ResourceExhaustedError: There are more than ``max_pixels`` pixels.
+        ResourceExhaustedError: There are more than ``max_pixels`` pixels, or a side is longer
+            than any image's; what is held of one grows with its width.
     """
     if size.height < 1 or size.width < 1:
         raise InvalidArgumentError.of(FIELD, f"{size.height} x {size.width} pixels")
+    if max(size.height, size.width) > MAX_SIDE:
+        raise ResourceExhaustedError(
+            f"the image has {size.height} x {size.width} pixels; {MAX_SIDE} are the most of a side"
+        )
     if size.pixels > max_pixels:
         raise ResourceExhaustedError(
             f"the image has {size.height} x {size.width} pixels, more than the {max_pixels} "

@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 from histill.ml import geojson
 from histill.ml.features import FeatureStream
 from histill.ml.geojson import PLAIN, Outlines
-from histill.ml.images import Size
+from histill.ml.images import MAX_PIXELS, Size
 from histill.ml.png import PngStream
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class MaskContext:
         model: Reference of the model, ``name@version``.
         outlines: How GeoJSON is written.
         empty_frames: Write frames of DICOM SEG in which nothing was found, too.
+        most_held: Most pixels of the mask that are held at a time.
     """
 
     image: Picture
@@ -56,6 +57,7 @@ class MaskContext:
     model: str
     outlines: Outlines = PLAIN
     empty_frames: bool = False
+    most_held: int = MAX_PIXELS
 
 
 def check(form: Format, image: Picture, outlines: Outlines = PLAIN) -> None:
@@ -99,7 +101,11 @@ def writer(form: Format, context: MaskContext) -> Writer:
             return PngStream(context.image.size)
         case Format.GEOJSON:
             return FeatureStream(
-                context.image.size.height, context.classes, context.outlines, context.image.spacing
+                context.image.size.height,
+                context.classes,
+                context.outlines,
+                context.image.spacing,
+                most_held=context.most_held,
             )
         case Format.RAW:
             return _Raw()

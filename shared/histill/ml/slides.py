@@ -6,6 +6,7 @@ pathology, J Pathol Inform 2013.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -15,11 +16,12 @@ from histill.ml.images import FIELD, Size, Slide
 from histill.ml.nameless import path_of
 
 if TYPE_CHECKING:
-    from histill.ml.images import Pixels
+    from histill.ml.images import Pixels, Reading
 
 _UM_PER_MM = 1000
 _OPAQUE = 255
 _WHITE = "FFFFFF"
+_BLOCK, _BLOCKS = 512, 32  # side, and how many are kept: two rows of some tiles
 
 
 def open_slide(file: BinaryIO, *, level: int = 0) -> Slide | None:
@@ -64,7 +66,35 @@ def open_slide(file: BinaryIO, *, level: int = 0) -> Slide | None:
             raise _damaged() from exc
         return _on(ground, region)
 
-    return Slide(Size(height, width), 3, read, _spacing(opened.properties, scale))
+    size = Size(height, width)
+    exact = scale == round(scale)
+    return Slide(
+        size, 3, read if exact else _by_blocks(read, size), _spacing(opened.properties, scale)
+    )
+
+
+def _by_blocks(read: Reading, size: Size) -> Reading:
+    """Reads whole blocks of one grid, so that a pixel is the same in every region.
+
+    OpenSlide places regions by pixels of the full resolution. Where those of a level are no
+    whole number of them it interpolates, each time by another fraction of a pixel.
+    """
+
+    @lru_cache(_BLOCKS)
+    def block(down: int, across: int) -> Pixels:
+        row, column = down * _BLOCK, across * _BLOCK
+        return read(row, column, min(_BLOCK, size.height - row), min(_BLOCK, size.width - column))
+
+    def pieced(row: int, column: int, height: int, width: int) -> Pixels:
+        downs = range(row // _BLOCK, (row + height - 1) // _BLOCK + 1)
+        acrosses = range(column // _BLOCK, (column + width - 1) // _BLOCK + 1)
+        joined = np.concatenate(
+            [np.concatenate([block(d, a) for a in acrosses], axis=1) for d in downs]
+        )
+        top, left = row - downs[0] * _BLOCK, column - acrosses[0] * _BLOCK
+        return joined[top : top + height, left : left + width]
+
+    return pieced
 
 
 class _Gone:

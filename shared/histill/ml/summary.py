@@ -12,7 +12,7 @@ from histill.ml.components import ObjectCount
 if TYPE_CHECKING:
     from histill.ml.tiling import Part
 
-_BAND_ROWS = 256
+_BAND_PIXELS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ class Tally:
         """Counts the next rows of an image, all columns of them; those at 0 begin another one."""
         pixels, confidence = self._pixels, self._confidence
         # In bands: bincount copies what it counts into eight bytes a pixel.
-        for start in range(0, rows.mask.shape[0], _BAND_ROWS):
-            band = rows.mask[start : start + _BAND_ROWS].ravel()
-            weights = rows.confidence[start : start + _BAND_ROWS].ravel()
+        height = max(1, _BAND_PIXELS // rows.mask.shape[1])
+        for start in range(0, rows.mask.shape[0], height):
+            band = rows.mask[start : start + height].ravel()
+            weights = rows.confidence[start : start + height].ravel()
             pixels += np.bincount(band, minlength=len(pixels))
             confidence += np.bincount(band, weights=weights, minlength=len(pixels))
         for index, objects in enumerate(self._objects):

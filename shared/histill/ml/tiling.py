@@ -1,6 +1,6 @@
 """Images of any size through a network that takes tiles.
 
-Tiles overlap. Across an overlap their probabilities are blended by raised-cosine
+Tiles overlap. In the middle of an overlap their probabilities are blended by raised-cosine
 ramps that sum to one; the outermost pixels of a tile, which the network saw without
 their surroundings, weigh nothing. Tiles start at multiples of the network's stride,
 so that every tile sees the same down-sampling grid as the whole image would.
@@ -68,8 +68,8 @@ def pad(batch: Pixels, *, multiple: int) -> Pixels:
 class Canvas:
     """Cuts an image into tiles and puts the answers together.
 
-    Probabilities are kept only where a tile is still to come: for the overlap of two rows
-    of tiles, and of two neighbours. The image itself is read tile by tile.
+    Probabilities are kept only where a tile is still to come: for the ramp between two rows
+    of tiles, and between two neighbours. The image itself is read tile by tile.
 
     Args:
         size: Of the image.
@@ -95,8 +95,8 @@ class Canvas:
         self._above: Floats = np.zeros(
             (classes, self._rows.overlap, self._columns.end), dtype=np.float32
         )
-        self._left: Floats = np.zeros((classes, self._rows.size, 0), dtype=np.float32)
-        self.tiles = [Tile(r, c) for r in self._rows.starts for c in self._columns.starts]
+        self._left: Floats = np.zeros((classes, 0, 0), dtype=np.float32)
+        self.tiles = [Tile(r, c) for r in self._rows.places for c in self._columns.places]
 
     def cut(self, tile: Tile) -> Pixels:
         """The pixels of a tile, uint8 [1, h, w, C], reflected beyond the image's edge."""
@@ -114,22 +114,25 @@ class Canvas:
         Returns:
             What no later tile touches. All parts together cover the image once.
         """
-        weights = self._rows.weights(tile.row)[:, None] * self._columns.weights(tile.column)
-        blended: Floats = np.multiply(probabilities, weights, dtype=np.float32)
+        rows, columns = self._rows.places[tile.row], self._columns.places[tile.column]
+        blended: Floats = np.multiply(
+            probabilities[:, rows.inside, columns.inside],
+            rows.weights[:, None] * columns.weights,
+            dtype=np.float32,
+        )
         if tile.column:
             blended[:, :, : self._left.shape[2]] += self._left
-        done = self._columns.next(tile.column) - tile.column
+        done = columns.next - columns.first
         self._left = blended[:, :, done:].copy()
-        blended, place = blended[:, :, :done], slice(tile.column, tile.column + done)
-        blended[:, : self._rows.overlap] += self._above[:, :, place]
-        done = self._rows.next(tile.row) - tile.row
-        rest = self._rows.size - done
-        self._above[:, :rest, place] = blended[:, done:]
-        self._above[:, rest:, place] = 0
-        final = blended[:, :done][:, : self._size.height - tile.row]
-        final = final[:, :, : self._size.width - tile.column]
-        mask, confidence = _winners(final)
-        return Part(tile.row, tile.column, mask, confidence)
+        blended, across = blended[:, :, :done], slice(columns.first, columns.next)
+        blended[:, : self._above.shape[1]] += self._above[:, :, across]
+        done = rows.next - rows.first
+        rest = blended.shape[1] - done
+        self._above[:, :rest, across] = blended[:, done:]
+        self._above[:, rest:, across] = 0
+        final = blended[:, :done][:, : self._size.height - rows.first]
+        mask, confidence = _winners(final[:, :, : self._size.width - columns.first])
+        return Part(rows.first, columns.first, mask, confidence)
 
 
 def _winners(probabilities: Floats) -> tuple[Pixels, npt.NDArray[np.float16]]:
@@ -170,14 +173,31 @@ class Rows:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a tile counts along one side of an image.
+
+    Attributes:
+        first: Its first row or column that weighs anything.
+        next: The first that a later tile touches, or the end.
+        inside: Those that weigh anything, within the tile.
+        weights: Of those, float32.
+    """
+
+    first: int
+    next: int
+    inside: slice
+    weights: Floats
+
+
 class _Axis:
     """Where tiles start along one side of an image, and how they are weighted.
 
     Attributes:
-        starts: First row or column of each tile.
+        places: Of the tiles, by their first row or column.
         size: Side of a tile.
         end: Of the image, padded to whole strides.
-        overlap: Most pixels that two neighbours share.
+        overlap: Most rows or columns in which two neighbours weigh something.
     """
 
     def __init__(self, length: int, *, stride: int, tile: int, overlap: int) -> None:
@@ -187,34 +207,29 @@ class _Axis:
         if padded > size:
             count += math.ceil((padded - size) / max(1, size - math.ceil(overlap / stride)))
         steps = np.linspace(0, padded - size, count).round().astype(int)
-        self.starts: list[int] = [int(start) * stride for start in steps]
+        starts = [int(start) * stride for start in steps]
         self.size = size * stride
         self.end = padded * stride
-        nearest = min(b - a for a, b in pairwise([*self.starts, self.end]))
-        self.overlap = max(0, self.size - nearest)
         self._ramp = max(1.0, overlap / 2)
+        # In the middle of each overlap one tile gives way to the next; beyond that half of it
+        # nothing of the other is used, however far tiles reach over each other.
+        middles = [(a + b + self.size) / 2 for a, b in pairwise(starts)]
+        firsts = [0, *(math.floor(middle - self._ramp / 2) for middle in middles)]
+        stops = [*(math.ceil(middle + self._ramp / 2) for middle in middles), self.end]
+        self.places: dict[int, _Place] = {}
+        for index, start in enumerate(starts):
+            first, stop = firsts[index], stops[index]
+            weights = np.ones(stop - first, np.float32)
+            if index:
+                weights *= self._rise(first, stop, middles[index - 1])
+            if index + 1 < count:
+                weights *= 1 - self._rise(first, stop, middles[index])
+            later = firsts[index + 1] if index + 1 < count else self.end
+            inside = slice(first - start, stop - start)
+            self.places[start] = _Place(first, later, inside, weights)
+        self.overlap = max([0, *(a - b for a, b in zip(stops, firsts[1:], strict=False))])
 
-    def next(self, start: int) -> int:
-        """Where the tile after the one that starts there begins, or the end."""
-        index = self.starts.index(start) + 1
-        return self.starts[index] if index < len(self.starts) else self.end
-
-    def weights(self, start: int) -> Floats:
-        """Weight of each row or column of the tile that starts there, float32 [size]."""
-        index = self.starts.index(start)
-        weights = np.ones(self.size, np.float32)
-        if index > 0:
-            weights *= self._rise(self.starts[index - 1], start)
-        if index + 1 < len(self.starts):
-            weights *= 1 - self._rise(start, self.starts[index + 1], shift=start)
-        return weights
-
-    def _rise(self, before: int, start: int, *, shift: int | None = None) -> Floats:
-        """From 0 to 1 in the middle half of the overlap of two neighbours.
-
-        Counted from ``shift``, by default from the start of the later one.
-        """
-        shift = start if shift is None else shift
-        middle = (start + before + self.size) / 2 - shift
-        along = (np.arange(self.size) + 0.5 - middle) / self._ramp + 0.5
+    def _rise(self, first: int, stop: int, middle: float) -> Floats:
+        """From 0 to 1 around the middle of an overlap."""
+        along = (np.arange(first, stop) + 0.5 - middle) / self._ramp + 0.5
         return np.asarray(np.sin(np.pi / 2 * along.clip(0, 1)) ** 2, np.float32)

@@ -135,7 +135,10 @@ def from_rpc_error(exc: grpc.RpcError) -> HistillError:
         case grpc.StatusCode.INVALID_ARGUMENT:
             return _invalid(status, message)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return errors.ResourceExhaustedError(message, retry_after_s=_retry_after(status))
+            kind = errors.ResourceExhaustedError
+            if _reason(status) == errors.TooLargeForOneMessageError.__name__:
+                kind = errors.TooLargeForOneMessageError
+            return kind(message, retry_after_s=_retry_after(status))
         case _ if code in _ERRORS:
             return _ERRORS[code](message)
         case _:
@@ -156,6 +159,11 @@ def _invalid(status: status_pb2.Status | None, message: str) -> HistillError:
     return errors.InvalidArgumentError(
         *(FieldViolation(v.field, v.description) for v in bad.field_violations)
     )
+
+
+def _reason(status: status_pb2.Status | None) -> str:
+    info = error_details_pb2.ErrorInfo()
+    return info.reason if _find(status, info) else ""
 
 
 def _retry_after(status: status_pb2.Status | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 import warnings
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from dicoms import dicom, saved, slide, volume
-from histill.core.errors import HistillError, ResourceExhaustedError
+from histill.core.errors import HistillError, InvalidArgumentError, ResourceExhaustedError
 from histill.ml import decoding
 from histill.ml import dicom as reader
 from histill.ml.dicom_slides import is_slide, open_slide
@@ -210,3 +211,11 @@ def test_a_deflated_bomb() -> None:
     bomb = [*(packer.compress(bytes(1 << 24)) for _ in range(30)), packer.flush()]
     with pytest.raises(ResourceExhaustedError, match="too large"):
         read(plain[: 132 + 12 + length] + b"".join(bomb))
+
+
+def test_a_second_size_behind_the_pixels_is_refused() -> None:
+    """What was checked is what is decoded: a later element does not make an image larger."""
+    lie = struct.pack("<HH2sHH", 0x28, 0x10, b"US", 2, 9000)
+    data = dicom(np.zeros((16, 16), np.uint8)) + lie
+    with pytest.raises(InvalidArgumentError, match="size twice"):
+        decoding.decode(io.BytesIO(data), max_pixels=1_000_000)

@@ -61,6 +61,16 @@ def test_each_level_of_a_pyramid_can_be_chosen() -> None:
         decoding.probe(io.BytesIO(data), Selection(level=2))
 
 
+def test_a_pixel_is_the_same_in_every_region() -> None:
+    """Also where a level's sides are no whole part of the full ones, as of real scanners."""
+    data = pyramid([picture(4001, 4003), picture(1000, 1000)], description=APERIO)
+    slide = opened(data, Selection(level=1))
+    whole = slide.read(0, 0, 1000, 1000)
+    for row, column, height, width in ((0, 0, 300, 300), (37, 411, 500, 589), (999, 3, 1, 900)):
+        region = slide.read(row, column, height, width)
+        np.testing.assert_array_equal(region, whole[row : row + height, column : column + width])
+
+
 def test_what_a_scanner_wrote_is_a_slide_however_small() -> None:
     """Aperio's SVS is read by OpenSlide, which knows the size of its pixels."""
     pixels = picture(600, 800)
@@ -103,6 +113,10 @@ def test_a_slide_over_the_limit_is_refused_by_its_header() -> None:
     data = sparse(20_000, 20_000, {})
     with pytest.raises(ResourceExhaustedError, match="20000 x 20000"):
         decoding.probe(io.BytesIO(data), max_slide_pixels=10**8)
+    with pytest.raises(ResourceExhaustedError, match="250000 are the most of a side"):
+        decoding.probe(io.BytesIO(sparse(256, 300_000, {})))
+    with pytest.raises(InvalidArgumentError, match=r"selection\.frame"):
+        decoding.probe(io.BytesIO(data), Selection(frame=2))
     with pytest.raises(ResourceExhaustedError, match="20000 x 20000"):
         decoding.decode(io.BytesIO(data), max_pixels=10**8)
 

@@ -101,8 +101,9 @@ def add_int8(
         except Exception:
             # It may raise anything, of networks that its authors never saw.
             log.warning("int8_failed", exc_info=True)
+            (folder / INT8).unlink(missing_ok=True)
             return {}
-    loss = min(losses)
+    loss = min((each for each in losses if math.isfinite(each)), default=math.nan)
     log.info("int8_made", lost=round(loss, 4), kept=loss <= MOST_LOST)
     return {INT8_LOSS: loss} if math.isfinite(loss) else {}
 
