@@ -60,8 +60,8 @@ async def run(settings: InferenceSettings) -> None:
     directory = Directory(objects, pool, preload=part.preload, poll_s=part.poll_s)
     admission = Admission(
         workers=workers,
-        # Batches in the making are no queue: with those that wait, three of each worker.
-        max_queue=(3 * largest - 1) * workers if part.max_queue < 0 else part.max_queue,
+        # Batches in the making are no queue: with those that wait, two of each worker.
+        max_queue=(2 * largest - 1) * workers if part.max_queue < 0 else part.max_queue,
         max_per_project=part.max_per_project,
         # One worker of a GPU waits for many images.
         coders=cores() if device == "cuda" else workers,

@@ -71,9 +71,9 @@ class InferencePart(BaseModel):
         workers: 0 means one for each core on a CPU, which gives more answers a second than
             fewer with more threads each, and one on a GPU.
         threads: Threads of one computation; 0 shares the cores out among the workers.
-        max_queue: -1 means twice what the workers take at a time: whoever gets in waits for
-            two others at most, or two batches, so that an answer under overload takes about
-            three times as long as without.
+        max_queue: -1 means as many as the workers take at a time: whoever gets in waits for
+            one other at most, or one batch, so that an answer under overload takes at most
+            about three times as long as without.
         runtime: ``auto`` takes the one that is faster for the student, by measurement when it
             is loaded. On a GPU it is ONNX Runtime.
         precision: ``auto`` takes bfloat16 or 8-bit integers where the student was found to
