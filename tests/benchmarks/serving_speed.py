@@ -189,8 +189,9 @@ def ratios(student: dict[str, Any], null: dict[str, Any], same: dict[str, Any]) 
         "null_p50_over_floor": null["histill"]["p50_ms"] / null["floor"]["p50_ms"],
         "student_p50_over_bare_and_null": served["p50_ms"]
         / (runtime["p50_ms"] + same["histill"]["p50_ms"]),
-        "cpu_efficiency_together": runtime["cpu_ms"] / served["cpu_ms_together"],
-        "floor_cpu_efficiency_together": runtime["cpu_ms"] / student["floor"]["cpu_ms_together"],
+        "cpu_efficiency_together": runtime["cpu_ms_together"] / served["cpu_ms_together"],
+        "floor_cpu_efficiency_together": runtime["cpu_ms_together"]
+        / student["floor"]["cpu_ms_together"],
     } | {
         f"{peer}_{what}_over_ours": rows[peer][key] / rows["histill"][key]
         for peer in peers
