@@ -142,7 +142,7 @@ def _line(image: Path, path: Path, found: Segmentation) -> str:
     summary = found.summary
     times = summary.times
     total = times.decode_ms + times.queue_ms + times.compute_ms + times.encode_ms
-    area = max(1, summary.height * summary.width)
+    area = max(1, sum(each.pixels for each in summary.classes))  # of every frame
     classes = ", ".join(
         f"{c.class_name} {100 * c.pixels / area:.1f} % ({c.objects})" for c in summary.classes[1:]
     )

@@ -273,7 +273,7 @@ class ClassSummary(_message.Message):
     class_name: _builtins.str
     """Name of the class."""
     pixels: _builtins.int
-    """Area in pixels."""
+    """Area in pixels, of all frames together."""
     area_mm2: _builtins.float
     """Area in square millimetres; 0 when the pixel spacing is not known."""
     objects: _builtins.int
@@ -350,7 +350,7 @@ class SegmentSummary(_message.Message):
     model: _builtins.str
     """The version that answered: "name@3"."""
     height: _builtins.int
-    """Rows of the mask."""
+    """Rows of the mask, or of each of its frames."""
     width: _builtins.int
     """Columns of the mask."""
     mean_confidence: _builtins.float
