@@ -6,15 +6,20 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import grpc
+
 from conftest import free_port
 from histill.adapters.s3 import S3ObjectStore
+from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from processes import HOST, Service, running, s3_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import threading
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from conftest import S3
+    from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 
 
 @contextmanager
@@ -41,3 +46,24 @@ def bucket_of(s3: S3) -> tuple[str, S3ObjectStore]:
     store = S3ObjectStore.connect(s3.settings.model_copy(update={"bucket": name}))
     store.ensure_bucket()
     return name, store
+
+
+def keep_asking(
+    service: Service,
+    request: pb.SegmentRequest,
+    expected: Mapping[str, bytes],
+    stop: threading.Event,
+) -> list[str]:
+    """Asks until told to stop, and holds each answer against what its version must say.
+
+    Returns:
+        The versions that answered, in order.
+    """
+    seen = []
+    with grpc.insecure_channel(service.target) as own:
+        stub = rpc.SegmentationServiceStub(own)
+        while not stop.is_set():
+            answer = stub.Segment(request, timeout=10)
+            assert answer.mask == expected[answer.summary.model]
+            seen.append(answer.summary.model)
+    return seen

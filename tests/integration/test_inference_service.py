@@ -33,7 +33,7 @@ from processes import (
     wait_for_words,
     wait_until_serving,
 )
-from serving import bucket_of, inference
+from serving import bucket_of, inference, keep_asking
 from students import manifest, publish, student
 
 if TYPE_CHECKING:
@@ -395,18 +395,8 @@ def test_an_alias_moves_without_a_failed_request(
     expected = {"moving@1": b"\x01" * 256, "moving@2": b"\x00" * 256}
     stop = threading.Event()
 
-    def ask() -> list[str]:
-        seen = []
-        with grpc.insecure_channel(service.target) as own:
-            stub = rpc.SegmentationServiceStub(own)
-            while not stop.is_set():
-                answer = stub.Segment(request, timeout=10)
-                assert answer.mask == expected[answer.summary.model]
-                seen.append(answer.summary.model)
-        return seen
-
     with concurrent.futures.ThreadPoolExecutor(3) as threads:
-        asking = [threads.submit(ask) for _ in range(3)]
+        asking = [threads.submit(keep_asking, service, request, expected, stop) for _ in range(3)]
         time.sleep(0.5)
         catalog.set_alias(store, parse_reference(second.reference, field=""), "stable")
         time.sleep(1.5)

@@ -18,7 +18,7 @@ from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from histill.core import catalog
 from histill.core.names import parse_reference
 from processes import wait_until_serving
-from serving import bucket_of, inference
+from serving import bucket_of, inference, keep_asking
 from students import manifest, publish, student
 
 if TYPE_CHECKING:
@@ -51,18 +51,10 @@ def test_swaps_within_a_budget_fail_no_request(s3: S3, tmp_path: Path) -> None:
     with inference(s3, tmp_path, bucket=bucket, cache_bytes=BUDGET, max_queue="8") as service:
         wait_until_serving(service)
 
-        def ask() -> list[str]:
-            seen = []
-            with grpc.insecure_channel(service.target) as own:
-                stub = rpc.SegmentationServiceStub(own)
-                while not stop.is_set():
-                    answer = stub.Segment(request, timeout=10)
-                    assert answer.mask == expected[answer.summary.model]
-                    seen.append(answer.summary.model)
-            return seen
-
         with ThreadPoolExecutor(3) as threads:
-            asking = [threads.submit(ask) for _ in range(3)]
+            asking = [
+                threads.submit(keep_asking, service, request, expected, stop) for _ in range(3)
+            ]
             for turn in range(ROUNDS):
                 time.sleep(1)
                 point(store, 2 - turn % 2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ class Ahead(Generic[W, R]):
     def __init__(
         self,
         works: Iterable[W],
-        run: Callable[[W], Awaitable[R]],
+        run: Callable[[W], Coroutine[Any, Any, R]],
         *,
         active: Callable[[], int],
     ) -> None:
@@ -61,13 +61,10 @@ class Ahead(Generic[W, R]):
                 work = next(self._works)
             except StopIteration:
                 return
-            task = asyncio.ensure_future(self._one(work))
+            task = asyncio.create_task(self._run(work))
             task.add_done_callback(self._ended)
             self._active += 1
             self._started.append(task)
-
-    async def _one(self, work: W) -> R:
-        return await self._run(work)
 
     def _ended(self, task: asyncio.Task[R]) -> None:
         self._active -= 1

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from histill.inference.ahead import Ahead
+from histill.inference.joint import Wanted, together
 from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
 from histill.ml.images import Image, fit_channels
-from histill.ml.tiling import Canvas, Part, pad
+from histill.ml.tiling import Canvas, Part
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -99,9 +100,9 @@ class Computer:
         size, stride = picture.size, model.runtime.stride
         read = partial(_fitted, picture, model.manifest.channels)
         if not self.is_large(size.height, size.width, stride=stride):
-            pixels = picture.read(0, 0, size.height, size.width)
-            if picture.channels != model.manifest.channels:
-                pixels = await asyncio.to_thread(read, 0, 0, size.height, size.width)
+            place = 0, 0, size.height, size.width
+            fits = picture.channels == model.manifest.channels
+            pixels = read(*place) if fits else await asyncio.to_thread(read, *place)
             mask, confidence = await self._whole(model, pixels[None], _BOTH, watch, call)
             yield Step(Part(0, 0, mask[0], confidence[0]), 1.0, pixels)
             return
@@ -204,7 +205,7 @@ class Computer:
                     model, part, outputs, watch=watch, call=call
                 )
             else:
-                work = partial(_padded, model.runtime, outputs, part)
+                work = partial(_alone, model.runtime, outputs, part)
                 made, waited, took = await self._run(work, len(part), watch, call)
             watch.seconds["queue"] += waited
             watch.seconds["compute"] += took
@@ -228,10 +229,8 @@ def _up(side: int, stride: int) -> int:
     return -(-side // stride) * stride
 
 
-def _padded(runtime: Runtime, outputs: Sequence[str], batch: Pixels) -> list[npt.NDArray[Any]]:
-    height, width = batch.shape[1:3]
-    found = runtime.run(outputs, pad(batch, multiple=runtime.stride))
-    return [np.ascontiguousarray(values[:, :height, :width]) for values in found]
+def _alone(runtime: Runtime, outputs: Sequence[str], batch: Pixels) -> list[npt.NDArray[Any]]:
+    return together(runtime, [Wanted(batch, outputs)])[0]
 
 
 def _fitted(

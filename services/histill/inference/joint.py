@@ -61,7 +61,7 @@ def answers(
         return []
     size, started = sum(len(each.images) for each in batch), time.monotonic()
     try:
-        found = _together(model.runtime, batch)
+        found = together(model.runtime, batch)
     except (HistillError, MemoryError) as exc:
         if len(batch) == 1:
             return [exc]
@@ -73,7 +73,7 @@ def answers(
     return [*answers(model, batch[:middle], runs), *answers(model, batch[middle:], runs)]
 
 
-def _together(runtime: Runtime, batch: Sequence[Wanted]) -> list[Outputs]:
+def together(runtime: Runtime, batch: Sequence[Wanted]) -> list[Outputs]:
     """Outputs of each from one run, which makes all that any of them wants."""
     names = list(dict.fromkeys(chain.from_iterable(each.outputs for each in batch)))
     padded = [pad(each.images, multiple=runtime.stride) for each in batch]

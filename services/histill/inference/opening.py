@@ -14,6 +14,7 @@ from histill.ml.masks import Format
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from typing import BinaryIO
 
     from histill.inference.admission import Admission
     from histill.inference.call import Call
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from histill.inference.models import LoadedModel
     from histill.inference.requests import Limits, Request
     from histill.inference.watch import Watch
-    from histill.ml.images import Picture
+    from histill.ml.images import Picture, Selection
 
 
 class Opener:
@@ -68,9 +69,7 @@ class Opener:
                 picture = found
             else:
                 with watch.stage("decode"):
-                    decode = partial(
-                        decoding.decode, request.source, request.selection, max_pixels=limits.pixels
-                    )
+                    decode = partial(_decoded, found, request.source, request.selection, limits)
                     picture = await self._admission.aside(decode, call)
             yield images.with_pixel_size(picture, request.pixel_size_um), _frames(request, picture)
 
@@ -95,6 +94,12 @@ class Opener:
 
     def _is_large(self, size: Size, model: LoadedModel) -> bool:
         return self._computer.is_large(size.height, size.width, stride=model.runtime.stride)
+
+
+def _decoded(found: Size | Slide, file: BinaryIO, selection: Selection, limits: Limits) -> Image:
+    if isinstance(found, Slide):
+        return decoding.whole(found)
+    return decoding.decode(file, selection, max_pixels=limits.pixels)
 
 
 def _frames(request: Request, picture: Picture) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
@@ -98,32 +98,22 @@ class Segmenter:
             ResourceExhaustedError: The service is still busy after some tries, or the image is
                 too large.
         """
-        selection = pb.Selection(frame=frame, level=level)
-        priority = pb.PRIORITY_STAT if urgent else pb.PRIORITY_ROUTINE
-        header = pb.SegmentLargeHeader(
-            model=model,
-            format=FORMATS[mask_format],
-            priority=priority,
-            pixel_size_um=pixel_size_um,
-            geojson=geojson,
-            selection=selection,
-            empty_frames=empty_frames,
-        )
+        asked: dict[str, Any] = {
+            "model": model,
+            "format": FORMATS[mask_format],
+            "priority": pb.PRIORITY_STAT if urgent else pb.PRIORITY_ROUTINE,
+            "pixel_size_um": pixel_size_um,
+            "geojson": geojson,
+            "selection": pb.Selection(frame=frame, level=level),
+            "empty_frames": empty_frames,
+        }
+        header = pb.SegmentLargeHeader(**asked)
         if out is not None or is_large(image):
             if confidence_map:
                 raise InvalidArgumentError.of("confidence_map", "is not made of large files")
             return self._streamed(header, image, out, on_progress)
-        request = pb.SegmentRequest(
-            model=model,
-            encoded=image if isinstance(image, bytes) else image.read_bytes(),
-            format=FORMATS[mask_format],
-            confidence_map=confidence_map,
-            priority=priority,
-            pixel_size_um=pixel_size_um,
-            geojson=geojson,
-            selection=selection,
-            empty_frames=empty_frames,
-        )
+        encoded = image if isinstance(image, bytes) else image.read_bytes()
+        request = pb.SegmentRequest(encoded=encoded, confidence_map=confidence_map, **asked)
         try:
             with translated():
                 whole = self._stub.Segment(request, timeout=self._timeout_s)

@@ -17,6 +17,8 @@ from histill.ml.images import (
 )
 
 if TYPE_CHECKING:
+    from pydicom import Dataset
+
     from histill.ml.images import Selection, Size, SourceFormat
 
 _SUPPORTED = (
@@ -69,7 +71,8 @@ def probe(
         ResourceExhaustedError: The image is too large.
     """
     source = sniff(file)
-    if slide := _slide(file, source, selection):
+    header = dicom.header(file) if source == "dicom" else None
+    if slide := _slide(file, source, selection, header):
         if selection.frame > 1:
             raise InvalidArgumentError.of(
                 "selection.frame", f"{selection.frame}; a slide has levels, and no frames"
@@ -80,8 +83,8 @@ def probe(
         raise InvalidArgumentError.of(
             "selection.level", f"{selection.level}; the file has one level only, which is 0"
         )
-    if source == "dicom":
-        return checked(dicom.size(file), max_pixels=max_pixels)
+    if header is not None:
+        return checked(dicom.frame_size(header), max_pixels=max_pixels)
     if selection.frame > 1:
         raise InvalidArgumentError.of(
             "selection.frame", f"{selection.frame}; only a DICOM file has several frames"
@@ -110,18 +113,28 @@ def decode(
     """
     found = probe(file, selection, max_pixels=max_pixels, max_slide_pixels=max_pixels)
     if isinstance(found, Slide):
-        size = found.size
-        pixels = found.read(0, 0, size.height, size.width)
-        return Image(pixels, found.spacing, found.source, found.dicom)
+        return whole(found)
     source = sniff(file)
     if source == "dicom":
         return dicom.decode(file, selection.frame)
     return raster.decode(file, source)
 
 
-def _slide(file: BinaryIO, source: SourceFormat, selection: Selection) -> Slide | None:
+def whole(slide: Slide) -> Image:
+    """A slide that is small enough, decoded.
+
+    Raises:
+        InvalidArgumentError: It is damaged; names the field ``image``.
+    """
+    pixels = slide.read(0, 0, slide.size.height, slide.size.width)
+    return Image(pixels, slide.spacing, slide.source, slide.dicom)
+
+
+def _slide(
+    file: BinaryIO, source: SourceFormat, selection: Selection, header: Dataset | None
+) -> Slide | None:
     """What is read by regions; ``None`` where the file is not."""
-    if source == "dicom" and not selection.level and dicom_slides.is_slide(dicom.header(file)):
+    if header is not None and not selection.level and dicom_slides.is_slide(header):
         return dicom_slides.open_slide(file)
     if source not in {"slide", "tiff"}:
         return None

@@ -60,16 +60,16 @@ def header(file: BinaryIO) -> Dataset:
         return found
 
 
-def size(file: BinaryIO) -> Size:
-    """The size of a frame by the header.
+def frame_size(dataset: Dataset) -> Size:
+    """The size of a frame, as a header tells it.
 
     Raises:
-        InvalidArgumentError: The header cannot be read, or there are no pixels.
-        ResourceExhaustedError: The file is deflated, and too large.
+        InvalidArgumentError: There are no pixels, or it is damaged.
     """
-    found = header(file)
     with damage():
-        return _size(found)
+        if not dataset.get("Rows") or not dataset.get("Columns"):
+            raise InvalidArgumentError.of(FIELD, "the DICOM file holds no image")
+        return Size(int(dataset.Rows), int(dataset.Columns))
 
 
 def decode(file: BinaryIO, frame: int = 0) -> Image:
@@ -87,12 +87,12 @@ def decode(file: BinaryIO, frame: int = 0) -> Image:
             such frame; names ``image`` or ``selection.frame``.
         ResourceExhaustedError: The file is deflated, and too large.
     """
-    checked = size(file)
+    checked = frame_size(header(file))
     with damage():
         file.seek(0)
         dataset = pydicom.dcmread(file)
         # A later element of the same name may say otherwise than the header did.
-        if _size(dataset) != checked:
+        if frame_size(dataset) != checked:
             raise InvalidArgumentError.of(FIELD, "the DICOM file tells its size twice")
     number = frames(dataset)
     if not 0 <= frame <= number:
@@ -172,12 +172,6 @@ def damage() -> Iterator[None]:
         ) from exc
 
 
-def _size(dataset: Dataset) -> Size:
-    if not dataset.get("Rows") or not dataset.get("Columns"):
-        raise InvalidArgumentError.of(FIELD, "the DICOM file holds no image")
-    return Size(int(dataset.Rows), int(dataset.Columns))
-
-
 def _syntax(dataset: Dataset) -> UID:
     found: UID = dataset.file_meta.TransferSyntaxUID
     return found
@@ -190,7 +184,7 @@ def _least_bytes(dataset: Dataset) -> int:
         return _ITEM_BYTES
     bits = int(dataset.get("BitsAllocated") or 1) * int(dataset.get("SamplesPerPixel") or 1)
     # A third less of YBR_FULL_422, which shares colours between neighbours.
-    return max(_size(dataset).pixels * bits // 12, 1)
+    return max(frame_size(dataset).pixels * bits // 12, 1)
 
 
 def _check_deflated(file: BinaryIO) -> None:
@@ -236,5 +230,5 @@ def _stored(dataset: Dataset, index: int) -> npt.NDArray[Any]:
     plugin = plugin_for(syntax)
     if plugin:
         data = get_frame(dataset.PixelData, index, number_of_frames=frames(dataset))
-        check_frame(data, syntax, _size(dataset), int(dataset.SamplesPerPixel))
+        check_frame(data, syntax, frame_size(dataset), int(dataset.SamplesPerPixel))
     return pixel_array(dataset, index=index, decoding_plugin=plugin)

@@ -56,7 +56,7 @@ def read(data: bytes) -> None:
         checked(it.size, max_pixels=MAX_PIXELS)
         it.read(0, 0, it.size.height, it.size.width)
         return
-    checked(reader.size(file), max_pixels=MAX_PIXELS)
+    checked(reader.frame_size(reader.header(file)), max_pixels=MAX_PIXELS)
     dataset = reader.decode(file).dicom
     assert dataset is not None
     for index in range(min(reader.frames(dataset), 3)):
