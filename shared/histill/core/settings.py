@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from histill.core.errors import SettingsError
+from histill.core.names import NAME_PATTERN
+from histill.core.projects import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,13 +74,13 @@ class ApiKey(_Part):
         sha256: SHA-256 of the key in lower-case hexadecimal.
         role: ``viewer`` reads and segments, ``operator`` also submits and uploads,
             ``admin`` also deletes.
-        project: Whose quotas count; several keys may share one. Empty: the holder alone.
+        project: Whose models, datasets and jobs the holder sees, and whose quotas count.
     """
 
     id: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     role: Literal["viewer", "operator", "admin"]
-    project: str = ""
+    project: str = Field(default=DEFAULT, pattern=rf"^{NAME_PATTERN}$")
 
 
 class AuthSettings(_Part):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from histill.core.errors import PermissionDeniedError, UnauthenticatedError
+from histill.core.projects import DEFAULT
 from histill.rpc.roles import OPEN_PREFIXES, RANKS, ROLES
 
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ class Caller:
 
     Attributes:
         id: Of the key, for logs.
-        project: Whose quotas count.
+        project: Whose models, datasets and jobs are seen, and whose quotas count.
     """
 
     id: str
-    project: str
+    project: str = DEFAULT
 
 
-ANONYMOUS = Caller("anonymous", "anonymous")
+ANONYMOUS = Caller("anonymous")
 
 
 def authorize(method: str, metadata: Mapping[str, str], settings: AuthSettings) -> Caller:
@@ -58,7 +59,7 @@ def authorize(method: str, metadata: Mapping[str, str], settings: AuthSettings) 
     key = _find(metadata.get("authorization", ""), settings.api_keys)
     if RANKS[key.role] < RANKS[ROLES[method]]:
         raise PermissionDeniedError(f"{method} needs the role {ROLES[method]}; yours is {key.role}")
-    return Caller(key.id, key.project or key.id)
+    return Caller(key.id, key.project)
 
 
 def _find(header: str, keys: tuple[ApiKey, ...]) -> ApiKey:
