@@ -84,7 +84,7 @@ def run(root: Path, task: Task, name: str, seed: int, *, scale: int) -> dict[str
         workdir.teacher(0).symlink_to(folder)
     order = DataFreeOrder(job="jobs/bench", attempt=1, spec=spec, teachers=(manifest,))
     distillation = DataFreeRun(workdir, order, Place(DEVICE), Reporter(None)).distillation()
-    distillation.path = None
+    distillation.checkpoint = None
     looks = []
 
     def look(step: int, student: nn.Module) -> None:

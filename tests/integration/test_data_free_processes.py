@@ -1,10 +1,8 @@
-"""A data-free run over two real trainer processes."""
+"""Data-free runs over two real trainer processes."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +13,7 @@ from histill.core.manifests import WEIGHTS
 from histill.core.specs import DataFreeSpec, NetworkSpec
 from histill.distill.nets import build_network
 from histill.distill.workdir import DataFreeOrder, Workdir
+from trainer_runs import killed, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 NETWORK = NetworkSpec(width=4, depth=3)
 
 
-def order(root: Path) -> Workdir:
+def order(root: Path, *, checkpoint_s: float = 60.0) -> Workdir:
     """A work folder with a teacher of random weights and a short job."""
     workdir = Workdir(root)
     workdir.teacher(0).mkdir(parents=True)
@@ -39,24 +38,36 @@ def order(root: Path) -> Workdir:
             "generators": {"width": 4, "noise": 4},
         }
     )
-    workdir.write_order(DataFreeOrder(job="jobs/two", attempt=1, spec=spec, teachers=(teacher,)))
+    workdir.write_order(
+        DataFreeOrder(
+            job="jobs/two",
+            attempt=1,
+            spec=spec,
+            teachers=(teacher,),
+            checkpoint_s=checkpoint_s,
+        )
+    )
     return workdir
 
 
 def test_two_processes_distil_one_student_without_data(tmp_path: Path) -> None:
     """Under torchrun they average gradients; the first writes, and the weights are finite."""
     workdir = order(tmp_path)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, "--nproc-per-node=2", "-m", "histill.distill.trainer", str(workdir.root)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = run(workdir, processes=2)
     assert done.returncode == 0, done.stderr[-2000:]
     assert workdir.read_result().parameters > 0
     weights = load_file(workdir.result / WEIGHTS)
     assert all(torch.isfinite(tensor.float()).all() for tensor in weights.values())
-    assert not workdir.checkpoint.exists()
+
+
+def test_two_killed_processes_end_with_the_same_student(tmp_path: Path) -> None:
+    """Each goes on from its own part of the checkpoint, and the weights have the same bytes."""
+    whole, workdir = order(tmp_path / "whole"), order(tmp_path / "killed", checkpoint_s=0)
+    killed(workdir, at=2, processes=2)
+    for each in (whole, workdir):
+        done = run(each, processes=2)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"event=resumed step=[1-9]", done.stderr)
+    assert [path.name for path in workdir.root.glob("checkpoint*")] == [workdir.checkpoint.name]
+    students = [(each.result / WEIGHTS).read_bytes() for each in (whole, workdir)]
+    assert students[0] == students[1]

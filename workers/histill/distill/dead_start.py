@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -71,6 +71,15 @@ class Watch:
             sum(column) / len(self.shares) for column in zip(*self.shares, strict=True)
         )
         return bool(output >= _CONSTANT and target < _ALIVE)
+
+    def state(self) -> dict[str, Any]:
+        """What was seen; the rest follows from the order."""
+        return {"shares": list(self.shares)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Becomes what a state says."""
+        self.shares.clear()
+        self.shares.extend((output, target) for output, target in state["shares"])
 
 
 def _top_share(classes: Tensor) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,7 @@ class History:
             batch, at each point.
         validation: Step and mean Dice of each validation.
         best_step: Step whose weights were kept, where early stopping chose them.
+        earlier_s: Seconds that attempts before this one trained for.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -30,6 +31,7 @@ class History:
     teacher_weights: list[list[float]] = field(default_factory=list)
     validation: list[tuple[int, float]] = field(default_factory=list)
     best_step: int | None = None
+    earlier_s: float = 0.0
 
     @staticmethod
     def keeps(step: int, steps: int) -> bool:
@@ -42,3 +44,13 @@ class History:
         self.teacher_weights.append(weights)
         for name, value in values.items():
             self.terms.setdefault(name, []).append(value)
+
+    def state(self) -> dict[str, Any]:
+        """All of it."""
+        return dict(vars(self))
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Becomes what a state says."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.validation = [(step, dice) for step, dice in state["validation"]]

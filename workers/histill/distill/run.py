@@ -25,6 +25,7 @@ from histill.distill.panel import load_panel
 from histill.distill.precision import InBfloat16
 from histill.distill.predict import Normalized, Predictor
 from histill.distill.reasons import DEAD_START, dataset_invalid
+from histill.distill.run_checkpoint import RunCheckpoint, identity_of
 from histill.distill.teacher_cache import TeacherCache
 from histill.distill.teachers import judged_images, labeled_image
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from histill.distill.evaluate import Evaluation
     from histill.distill.history import History
     from histill.distill.progress import Reporter
+    from histill.distill.run_checkpoint import Saved
     from histill.distill.workdir import RunOrder, RunResult, Workdir
 
 log = structlog.get_logger()
@@ -89,7 +91,7 @@ class Run:
             history=history,
             evaluation=evaluation,
             lost_in_bfloat16=evaluation.scores.dice - halved,
-            seconds=time.monotonic() - started,
+            seconds=history.earlier_s + time.monotonic() - started,
             restarts=starts - 1,
             place=f"{self.place.device}, {self.place.world} process(es)",
         )
@@ -155,11 +157,18 @@ class Run:
         Raises:
             WorkFailedError: DEAD_START; no start came to life.
         """
-        seed = self.order.spec.training.seed
-        for start in range(_STARTS):
+        checkpoint = RunCheckpoint(
+            self.workdir.checkpoint,
+            identity_of(self.order, self.place.world),
+            self.place,
+            every_s=self.order.checkpoint_s,
+        )
+        saved = checkpoint.read()
+        for start in range(saved.shared["start"] if saved else 0, _STARTS):
             try:
-                return *self.train_once(images, (seed + start * _NEXT_SEED) % _SEEDS), start + 1
+                return *self.train_once(images, start, checkpoint, saved), start + 1
             except DeadStartError:
+                saved = None
                 log.warning("dead_start", start=start + 1, of=_STARTS)
         raise WorkFailedError(
             f"the network gave one class everywhere in each of {_STARTS} starts",
@@ -167,9 +176,24 @@ class Run:
             hint="Use a wider network, more steps, or another learning rate.",
         )
 
-    def train_once(self, images: list[TrainingImage], seed: int) -> tuple[Normalized, History]:
-        """One start from fresh weights."""
+    def seed_of(self, start: int) -> int:
+        """Of a start, numbered from 0; in [0, 2^31)."""
+        return (self.order.spec.training.seed + start * _NEXT_SEED) % _SEEDS
+
+    def train_once(
+        self,
+        images: list[TrainingImage],
+        start: int,
+        checkpoint: RunCheckpoint,
+        saved: Saved | None,
+    ) -> tuple[Normalized, History]:
+        """One start, from fresh weights or from what was saved of it.
+
+        Raises:
+            DeadStartError: It did not come to life.
+        """
         spec, place = self.order.spec, self.place
+        seed = self.seed_of(start)
         classes = len(self.order.dataset.classes)
         torch.manual_seed(seed)
         net = Normalized(
@@ -198,6 +222,9 @@ class Run:
             place=place,
             reporter=self.reporter,
             validate=self.validate,
+            start=start,
+            saved=saved,
+            checkpoint=checkpoint,
         )
         return cast("Normalized", kept), history
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -99,6 +99,43 @@ class Trainer:
             if self._average is not None:
                 self._average.update_parameters(self.net)
         return outputs[-1], means
+
+    def state(self) -> dict[str, Any]:
+        """All that changes from step to step, as tensors and numbers."""
+        return {
+            "net": dict(self.net.state_dict()),
+            "average": dict(self._average.state_dict()) if self._average is not None else None,
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "skipped": self._skipped,
+        }
+
+    def settle(self, batch: TensorBatch) -> None:
+        """Has several processes agree on the order in which they add up gradients.
+
+        They do so in their first pass, and a sum of three or more depends on the order. That
+        pass counts in batch norms: it belongs before ``restore``.
+        """
+        if self._place.world > 1:
+            self.net.train()
+            self._backward(batch, 0.0, of=1)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Becomes what a state says."""
+        self.net.load_state_dict(state["net"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        for parameter, moments in self._optimizer.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    # In the parameter's order in memory, as the optimiser made it: loops over
+                    # another order may round otherwise.
+                    moments[name] = torch.empty_like(parameter).copy_(value).detach()
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._skipped = state["skipped"]
 
     def _backward(
         self, batch: TensorBatch, progress: float, *, of: int

@@ -38,7 +38,8 @@ def train(workdir: Workdir) -> None:
     order = workdir.read_order()
     reporter = Reporter(sys.stdout if first else None)
     stage = "teachers" if order.teachers else "training"
-    reporter.report(stage, steps=order.spec.training.steps, force=True)
+    if not workdir.checkpoint.exists():  # a run that goes on tells from which step
+        reporter.report(stage, steps=order.spec.training.steps, force=True)
     if isinstance(order, DataFreeOrder):
         result = _without_data(workdir, order, reporter)
     else:

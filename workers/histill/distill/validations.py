@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,8 +65,22 @@ class Validations:
         """Whether patience has run out."""
         return bool(self.patience) and self.since >= self.patience
 
-    def restore(self, net: nn.Module, history: History) -> None:
+    def put_back(self, net: nn.Module, history: History) -> None:
         """Puts the best weights back, where patience asks for them."""
         if self.best_step is not None:
             net.load_state_dict(self.weights)
             history.best_step = self.best_step
+
+    def state(self) -> dict[str, Any]:
+        """What was found so far; the rest follows from the order."""
+        return {
+            "best": self.best,
+            "best_step": self.best_step,
+            "since": self.since,
+            "weights": self.weights,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Becomes what a state says."""
+        for name, value in state.items():
+            setattr(self, name, value)

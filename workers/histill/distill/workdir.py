@@ -6,7 +6,8 @@ through this folder and its standard output::
     run.json                       the order (RunOrder or DataFreeOrder)
     dataset/shard-*.tar            the dataset's shards; none without data
     teachers/{i}/weights.safetensors
-    checkpoint.safetensors         where a data-free run goes on from, if there is one
+    checkpoint-wanted              made when one is wanted now
+    checkpoint.safetensors         where the run goes on from, if there is one
     result/                        weights.safetensors, model.onnx, card.md, report.html
     result.json                    what was made (RunResult), written last
     error.json                     why it failed (JobError)
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from histill.core.manifests import ArtifactFile
 
 
+CHECKPOINT_WANTED = "checkpoint-wanted"
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
@@ -48,6 +52,7 @@ class RunOrder(_Message):
     Attributes:
         teacher_cache: Folder where teachers' predictions outlast the run; empty for none.
         teacher_cache_bytes: What it may hold at the end of a run.
+        checkpoint_s: Seconds between checkpoints.
     """
 
     job: str
@@ -57,6 +62,7 @@ class RunOrder(_Message):
     teachers: tuple[ModelManifest, ...] = ()
     teacher_cache: str = ""
     teacher_cache_bytes: int = 0
+    checkpoint_s: float = 60.0
 
 
 class DataFreeOrder(_Message):
@@ -156,6 +162,11 @@ class Workdir:
     def checkpoint(self) -> Path:
         """Where a run can go on from."""
         return self.root / "checkpoint.safetensors"
+
+    @property
+    def checkpoint_wanted(self) -> Path:
+        """Made by the supervisor that cannot wait for the next checkpoint."""
+        return self.root / CHECKPOINT_WANTED
 
     def write_order(self, order: Order) -> None:
         """Writes ``run.json``."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from histill.distill.data_free import checkpoint
+from histill.distill import checkpoint_file
 from histill.distill.data_free.curves import Curves, thumbnails
 from histill.distill.data_free.guard import Alarm
 
@@ -50,8 +50,8 @@ def test_curves_outlast_a_restart(tmp_path: Path) -> None:
     curves.alarms.append((15, Alarm.COLLAPSED))
     images = torch.rand(2, 1, 4, 4) * 255
     curves.grids.append(thumbnails(20, "simple", images, torch.randn(2, 3), torch.randn(2, 3)))
-    checkpoint.save(tmp_path / "c.safetensors", curves.state())
-    back = Curves.restored(checkpoint.load(tmp_path / "c.safetensors"), Alarm)
+    checkpoint_file.save(tmp_path / "c.safetensors", curves.state())
+    back = Curves.restored(checkpoint_file.load(tmp_path / "c.safetensors"), Alarm)
     assert back.steps == curves.steps
     assert str(back.values) == str(curves.values)  # NaN is not equal to itself
     assert back.alarms == [(15, Alarm.COLLAPSED)]

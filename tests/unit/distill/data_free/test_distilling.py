@@ -12,13 +12,13 @@ import torch
 from structlog.testing import capture_logs
 
 from histill.core.errors import WorkFailedError
-from histill.distill.data_free import checkpoint
 from histill.distill.data_free.distilling import Distillation
 from histill.distill.data_free.engine import Engine
 from histill.distill.data_free.guard import Alarm, Check, Guard
 from histill.distill.data_free.held import simple
 from histill.distill.data_free.teachers import Council
 from histill.distill.progress import Reporter
+from histill.distill.run_checkpoint import RunCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,11 @@ class Killing(Reporter):
             raise KilledError
 
 
+def checkpoints(folder: Path, place: Place, *, identity: str = "") -> RunCheckpoint:
+    """One after every round."""
+    return RunCheckpoint(folder / "checkpoint.safetensors", identity, place, every_s=0)
+
+
 def outcome(run: Distillation, student: nn.Module) -> dict[str, torch.Tensor]:
     """All that a run ends with, as tensors: weights, curves, grids and new samples."""
     found = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
@@ -78,15 +83,15 @@ def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
 ) -> None:
     """Bit for bit: student, curves, pictures, and the samples that are made afterwards."""
     parts = parts | {"training": LONG | parts.get("training", {})}
-    path = tmp_path / "checkpoint.safetensors"
+    checkpoint = checkpoints(tmp_path, place)
     whole = Distillation(make_engine(task, **parts), place, Reporter(None))
     expected = outcome(whole, whole.run())
-    killed = Distillation(make_engine(task, **parts), place, Killing(10), path, every_s=-1)
+    killed = Distillation(make_engine(task, **parts), place, Killing(10), checkpoint)
     with pytest.raises(KilledError):
         killed.run()
     assert killed.round == 5  # the checkpoint is of the round before
     torch.manual_seed(999)
-    again = Distillation(make_engine(task, **parts), place, Reporter(None), path, every_s=-1)
+    again = Distillation(make_engine(task, **parts), place, Reporter(None), checkpoint)
     with capture_logs() as logs:
         found = outcome(again, again.run())
     assert ("resumed", 8) in [(line["event"], line.get("step")) for line in logs]
@@ -97,14 +102,16 @@ def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
 
 def test_a_resumed_run_can_still_go_back(make_engine: Make, place: Place, tmp_path: Path) -> None:
     """The last good state is in the checkpoint too, and the caution that was learnt."""
-    path = tmp_path / "checkpoint.safetensors"
+    checkpoint = checkpoints(tmp_path, place)
     guard = Scripted(script={3: Alarm.COLLAPSED})
     engine = make_engine(training=LONG)
-    killed = Distillation(engine, place, Killing(10), path, every_s=-1, guard=guard)
+    killed = Distillation(engine, place, Killing(10), checkpoint, guard=guard)
     with pytest.raises(KilledError):
         killed.run()
     run = Distillation(make_engine(training=LONG), place, Reporter(None))
-    run.restore(checkpoint.load(path))
+    saved = checkpoint.read()
+    assert saved is not None
+    run.restore(saved.own)
     assert (run.engine.caution, run.rollbacks, run.round) == (1, 1, 4)
     assert run.good["round"] == 4
     good = {name: t.clone() for name, t in run.engine.student.state_dict().items()}
@@ -338,12 +345,11 @@ def test_a_checkpoint_that_does_not_fit_is_left_alone(
     broken: str, make_engine: Make, place: Place, tmp_path: Path
 ) -> None:
     """The run starts again, and says why."""
-    path = tmp_path / "checkpoint.safetensors"
-    first = Distillation(make_engine(), place, Reporter(None), path, identity="one")
-    checkpoint.save(path, first.state())
+    one, two = (checkpoints(tmp_path, place, identity=name) for name in ("one", "two"))
+    one.write({}, Distillation(make_engine(), place, Reporter(None)).state())
     if broken == "no file of ours":
-        path.write_bytes(b"x" * 100)
-    again = Distillation(make_engine(), place, Reporter(None), path, identity="two")
+        one.path.write_bytes(b"x" * 100)
+    again = Distillation(make_engine(), place, Reporter(None), two)
     with capture_logs() as logs:
         again._resume()
     assert again.round == 0

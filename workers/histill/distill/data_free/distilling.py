@@ -11,26 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 import torch
-from safetensors import SafetensorError
 
 from histill.core.errors import WorkFailedError
-from histill.distill.data_free import checkpoint
 from histill.distill.data_free.candidates import Candidates
 from histill.distill.data_free.curves import Curves, thumbnails
 from histill.distill.data_free.guard import Alarm, Check, Guard
 from histill.distill.data_free.held import Held
 from histill.distill.data_free.sharing import hard_share
 from histill.distill.reasons import DIVERGED
+from histill.distill.run_checkpoint import random_state, restore_random
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from torch import nn
 
     from histill.distill.data_free.engine import Engine
     from histill.distill.devices import Place
     from histill.distill.progress import Reporter
+    from histill.distill.run_checkpoint import RunCheckpoint
 
 log = structlog.get_logger()
 
@@ -49,18 +48,14 @@ class Distillation:
         engine: What learns.
         place: This process.
         reporter: Hears about progress.
-        path: Of the checkpoint; ``None`` writes none.
-        every_s: Seconds between checkpoints.
-        identity: Of the order; a checkpoint of another one is left alone.
+        checkpoint: Where it writes its state and goes on from; ``None`` does neither.
         on_check: Called after each check with the step and the student in eval mode.
     """
 
     engine: Engine
     place: Place
     reporter: Reporter
-    path: Path | None = None
-    every_s: float = 60.0
-    identity: str = ""
+    checkpoint: RunCheckpoint | None = None
     on_check: Callable[[int, nn.Module], None] | None = None
     curves: Curves = field(default_factory=Curves)
     guard: Guard = field(default_factory=Guard)
@@ -90,7 +85,7 @@ class Distillation:
         """
         self._resume()
         engine, started, first = self.engine, time.monotonic(), self.round
-        saved = last = started
+        last = started
         while self.round < engine.rounds:
             share = hard_share(
                 engine.spec.samples,
@@ -121,9 +116,9 @@ class Distillation:
                 metrics=values,
                 force=checked,
             )
-            if self.path is not None and now - saved > self.every_s:
-                checkpoint.save(self.path, self.state())
-                saved = now
+            if self.checkpoint is not None and self.checkpoint.due():
+                # Each process has samples, norms and chance of its own.
+                self.checkpoint.write({}, self.state())
         return self._best()
 
     @property
@@ -233,18 +228,13 @@ class Distillation:
 
     def _resume(self) -> None:
         """Goes on from the checkpoint, if there is one that can be read and is of this order."""
-        if self.path is None or not self.path.exists():
+        saved = None if self.checkpoint is None else self.checkpoint.read()
+        if saved is None:
             return
-        try:
-            state = checkpoint.load(self.path)
-        except (ValueError, OSError, SafetensorError) as exc:
-            log.warning("checkpoint_unreadable", why=str(exc), text="the run starts again")
-            return
-        if state["identity"] != self.identity:
-            log.warning("checkpoint_of_another_order", text="the run starts again")
-            return
-        self.restore(state)
-        log.info("resumed", step=self._step)
+        self.restore(saved.own)
+        if self.place.first:
+            log.info("resumed", step=self._step)
+        self.reporter.report("training", self._step, self.engine.spec.training.steps, force=True)
 
     def _snapshot(self) -> dict[str, Any]:
         return {
@@ -265,14 +255,13 @@ class Distillation:
         """Everything that the rest of the run depends on."""
         return {
             **self._snapshot(),
-            "identity": self.identity,
             "good": self.good,
             "memory": self.engine.memory.state(),
             "held": self.held.state(),
             "curves": self.curves.state(),
             "told": sorted(self.told),
             "rollbacks": self.rollbacks,
-            "random": torch.get_rng_state(),
+            "random": random_state(self.place.device),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -283,4 +272,4 @@ class Distillation:
         self.held.restore(state["held"])
         self.curves = Curves.restored(state["curves"], Alarm)
         self.told = {Alarm(name) for name in state["told"]}
-        torch.set_rng_state(state["random"])
+        restore_random(state["random"], self.place.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from histill.distill.data_free.shares import share_bounds
 from histill.distill.data_free.teachers import load_council
 from histill.distill.nets import build_network
 from histill.distill.predict import Normalized
+from histill.distill.run_checkpoint import RunCheckpoint, identity_of
 
 if TYPE_CHECKING:
     from histill.core.specs import DataFreeSpec
@@ -30,7 +30,6 @@ log = structlog.get_logger()
 
 _NEXT_RANK = 7919  # far from what people choose as neighbouring seeds
 _LEAST_BATCH = 4
-_FORMAT = 1  # of checkpoints
 _GREY = 0.5  # what samples start from where the teacher has no constants of its own
 
 
@@ -87,12 +86,6 @@ class DataFreeRun:
         own = training.model_copy(update={"batch_size": part})
         return self.order.spec.model_copy(update={"training": own})
 
-    @property
-    def identity(self) -> str:
-        """What a checkpoint must agree in: the spec, and the teachers with their digests."""
-        told = self.order.model_dump_json(exclude={"attempt", "checkpoint_s"})
-        return f"{_FORMAT}:{hashlib.sha256(told.encode()).hexdigest()}"
-
     def distillation(self) -> Distillation:
         """The run, not yet begun."""
         order, device = self.order, self.place.device
@@ -123,13 +116,10 @@ class DataFreeRun:
         engine = Engine(spec, council, student, make_generator, bounds=bounds, place=self.place)
         # The same weights everywhere, but other noise in each process.
         torch.manual_seed(spec.training.seed + _NEXT_RANK * self.place.rank)
-        # Each of several processes has samples of its own, of which one file knows nothing.
-        path = self.workdir.checkpoint if self.place.world == 1 else None
-        return Distillation(
-            engine,
+        checkpoint = RunCheckpoint(
+            self.workdir.checkpoint,
+            identity_of(order, self.place.world),
             self.place,
-            self.reporter,
-            path,
             every_s=order.checkpoint_s,
-            identity=self.identity,
         )
+        return Distillation(engine, self.place, self.reporter, checkpoint)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import nn
 
-from histill.distill.data_free import checkpoint
+from histill.core.specs import NetworkSpec
+from histill.distill import checkpoint_file
+from histill.distill.nets import build_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -29,16 +29,17 @@ def same(one: Any, other: Any) -> bool:
 
 
 def round_trip(tree: Any, folder: Path) -> Any:
-    checkpoint.save(folder / "checkpoint.safetensors", tree)
-    return checkpoint.load(folder / "checkpoint.safetensors")
+    checkpoint_file.save(folder / "checkpoint.safetensors", tree)
+    return checkpoint_file.load(folder / "checkpoint.safetensors")
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
 def test_a_networks_and_an_optimisers_state_come_back(
-    kind: type[torch.optim.Optimizer], make_net: Callable[..., nn.Module], tmp_path: Path
+    kind: type[torch.optim.Optimizer], tmp_path: Path
 ) -> None:
     """Restored from the file, both take the next step as if nothing had been."""
-    nets = [make_net(seed=seed).requires_grad_() for seed in (0, 1)]
+    spec = NetworkSpec(width=4, depth=2)
+    nets = [build_network(spec, channels=1, classes=2) for _ in range(2)]
     optimizers = [kind(net.parameters(), lr=0.01) for net in nets]  # type: ignore[call-arg]
     images = torch.rand(4, 1, 16, 16) * 255
 
@@ -103,30 +104,30 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(2)}, foreign, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"weights\.safetensors is no checkpoint"):
-        checkpoint.load(foreign)
+        checkpoint_file.load(foreign)
     foreign.write_text("not a safetensors file")
     with pytest.raises((SafetensorError, ValueError)):
-        checkpoint.load(foreign)
+        checkpoint_file.load(foreign)
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     """A part that was written stands for nothing, and the next write goes over it."""
     path = tmp_path / "checkpoint.safetensors"
-    checkpoint.save(path, {"round": 1})
+    checkpoint_file.save(path, {"round": 1})
     with pytest.raises(TypeError, match="not JSON serializable"):
-        checkpoint.save(path, {"round": 2, "bad": object()})
-    assert checkpoint.load(path) == {"round": 1}
+        checkpoint_file.save(path, {"round": 2, "bad": object()})
+    assert checkpoint_file.load(path) == {"round": 1}
     path.with_suffix(".part").write_bytes(path.read_bytes()[:10])
-    assert checkpoint.load(path) == {"round": 1}
-    checkpoint.save(path, {"round": 3})
-    assert checkpoint.load(path) == {"round": 3}
+    assert checkpoint_file.load(path) == {"round": 1}
+    checkpoint_file.save(path, {"round": 3})
+    assert checkpoint_file.load(path) == {"round": 3}
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was there is replaced only when the new one is whole."""
     path = tmp_path / "checkpoint.safetensors"
-    checkpoint.save(path, {"weights": torch.zeros(4)})
+    checkpoint_file.save(path, {"weights": torch.zeros(4)})
     before = path.read_bytes()
 
     def full(tensors: object, part: Path, **_: object) -> None:
@@ -134,8 +135,27 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         part.write_bytes(before[:20])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint_file, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(path, {"weights": torch.ones(4)})
+        checkpoint_file.save(path, {"weights": torch.ones(4)})
     assert path.read_bytes() == before
-    assert same(checkpoint.load(path), {"weights": torch.zeros(4)})
+    assert same(checkpoint_file.load(path), {"weights": torch.zeros(4)})
+
+
+def test_every_damaged_byte_and_every_cut_is_noticed(tmp_path: Path) -> None:
+    """Neither a flipped bit anywhere nor a missing end is read as a checkpoint."""
+    path = tmp_path / "checkpoint.safetensors"
+    tree = {"weights": torch.arange(4.0), "count": torch.tensor(3), "step": 12, "best": 0.5}
+    checkpoint_file.save(path, tree)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            read = checkpoint_file.load(path)
+        except (ValueError, SafetensorError):
+            continue
+        assert same(read, tree), at  # a flipped bit of what does not matter, as of padding
+    for end in range(0, len(whole), 7):
+        path.write_bytes(whole[:end])
+        with pytest.raises((ValueError, SafetensorError)):
+            checkpoint_file.load(path)
