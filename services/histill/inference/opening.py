@@ -1,20 +1,20 @@
-"""Opens images: decoded where they can be held whole, region by region where not."""
+"""Opens images in other processes: decoded where they can be held whole, else by regions."""
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from histill.core.errors import InvalidArgumentError
-from histill.ml import decoding, dicom, dicom_slides, images
+from histill.ml import images
 from histill.ml.images import Image, Size, Slide
 from histill.ml.masks import Format
+from histill.ml.remote import RemoteFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import BinaryIO
 
     from histill.inference.admission import Admission
     from histill.inference.call import Call
@@ -22,19 +22,27 @@ if TYPE_CHECKING:
     from histill.inference.models import LoadedModel
     from histill.inference.requests import Limits, Request
     from histill.inference.watch import Watch
-    from histill.ml.images import Picture, Selection
+    from histill.ml.decoders import Decoders
+    from histill.ml.images import Picture
 
 
 class Opener:
     """Opens what requests bring, beside the computations.
 
+    No file is looked into in this process: each is as hostile as its sender, and those who
+    read it are bounded in memory and time. For PNG and JPEG that costs a millisecond.
+
     Args:
         admission: Bounds what is decoded at a time, and what is large.
         computer: Knows what is large.
         limits: Of sizes.
+        decoders: Read files.
     """
 
-    def __init__(self, admission: Admission, computer: Computer, limits: Limits) -> None:
+    def __init__(
+        self, admission: Admission, computer: Computer, limits: Limits, decoders: Decoders
+    ) -> None:
+        self._decoders = decoders
         self._admission = admission
         self._computer = computer
         self._limits = limits
@@ -46,39 +54,40 @@ class Opener:
         """A request's image, or the first of its frames, and how many there are.
 
         Raises:
-            HistillError: As ``decoding``, ``images.checked`` and ``Admission``.
+            HistillError: As ``RemoteFile``, ``images.checked`` and ``Admission``.
         """
         call, limits = request.call, self._limits
         if isinstance(request.source, Image):
             async with self.room(request.source.size, model, call, watch):
                 yield images.with_pixel_size(request.source, request.pixel_size_um), 1
             return
-        with watch.stage("decode"):
-            probe = partial(
-                decoding.probe,
-                request.source,
-                request.selection,
-                max_pixels=limits.pixels,
-                max_slide_pixels=limits.slide_pixels,
-            )
-            found = await self._admission.aside(probe, call)
-        size = found.size if isinstance(found, Slide) else found
-        async with self.room(size, model, call, watch):
-            picture: Picture
-            if isinstance(found, Slide) and self._is_large(size, model):
-                picture = found
-            else:
-                with watch.stage("decode"):
-                    decode = partial(_decoded, found, request.source, request.selection, limits)
-                    picture = await self._admission.aside(decode, call)
-            yield images.with_pixel_size(picture, request.pixel_size_um), _frames(request, picture)
+        file = RemoteFile(
+            self._decoders,
+            request.source,
+            request.selection,
+            max_pixels=limits.pixels,
+            max_slide_pixels=limits.slide_pixels,
+        )
+        with closing(file):
+            with watch.stage("decode"):
+                found = await self._admission.aside(file.open, call)
+            size = found.size if isinstance(found, Slide) else found
+            async with self.room(size, model, call, watch):
+                picture: Picture
+                if isinstance(found, Slide) and self._is_large(size, model):
+                    picture = found
+                else:
+                    with watch.stage("decode"):
+                        picture = await self._admission.aside(file.decode, call)
+                frames = _frames(request, picture)
+                yield images.with_pixel_size(picture, request.pixel_size_um), frames
 
     async def frame(self, first: Picture, index: int, watch: Watch, call: Call) -> Picture:
         """Another frame of a DICOM image, counted from 0."""
-        if not index or not isinstance(first, Image) or first.dicom is None:
+        if not index or not isinstance(first, Image) or first.origin is None:
             return first
         with watch.stage("decode"):
-            show = partial(dicom.frame_pixels, first.dicom, index)
+            show = partial(first.origin.frame, index)
             return replace(first, pixels=await self._admission.aside(show, call))
 
     @asynccontextmanager
@@ -96,18 +105,10 @@ class Opener:
         return self._computer.is_large(size.height, size.width, stride=model.runtime.stride)
 
 
-def _decoded(found: Size | Slide, file: BinaryIO, selection: Selection, limits: Limits) -> Image:
-    if isinstance(found, Slide):
-        return decoding.whole(found)
-    return decoding.decode(file, selection, max_pixels=limits.pixels)
-
-
 def _frames(request: Request, picture: Picture) -> int:
-    if request.form is not Format.DICOM_SEG or not isinstance(picture, Image):
+    if request.form is not Format.DICOM_SEG or picture.origin is None:
         return 1
-    if picture.dicom is None or dicom_slides.is_slide(picture.dicom):
-        return 1  # the frames of a slide are its tiles
-    number = dicom.frames(picture.dicom)
+    number = picture.origin.frames
     if number > 1 and request.selection.frame:
         raise InvalidArgumentError.of(
             "selection.frame", "MASK_FORMAT_DICOM_SEG covers every frame; leave it 0"

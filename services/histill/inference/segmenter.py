@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
 from histill.inference.findings import Findings
+from histill.inference.owned import Owned
 from histill.inference.requests import Answer
 from histill.inference.watch import Watch
 from histill.ml import images, masks
@@ -62,13 +63,13 @@ class Segmenter:
         self._statistics = statistics
         self._limits = limits
 
-    async def prepare(self, reference: str) -> None:
+    async def prepare(self, reference: str, call: Call) -> None:
         """Finds and loads a model, so that a request for it can begin at once.
 
         Raises:
             HistillError: As ``Directory.get``.
         """
-        await self._directory.get(reference)
+        await self._directory.get(Owned(call.project, reference))
 
     async def segment(
         self, request: Request, deliver: Callable[[Piece | float], Awaitable[None]]
@@ -86,7 +87,7 @@ class Segmenter:
         """
         watch, call = Watch(), request.call
         with self._admission.admitted(call):
-            model = await self._directory.get(request.model)
+            model = await self._directory.get(Owned(call.project, request.model))
             with self._counted(model, watch):
                 async with self._opener.opened(request, model, watch) as (picture, frames):
                     self._limits.check(request, picture.size, frames=frames)
@@ -128,7 +129,7 @@ class Segmenter:
         watch = Watch()
         size = images.checked(Size(*batch.shape[1:3]), max_pixels=self._limits.pixels)
         with self._admission.admitted(call):
-            model = await self._directory.get(reference)
+            model = await self._directory.get(Owned(call.project, reference))
             if batch.shape[3] != model.manifest.channels:
                 raise InvalidArgumentError.of(
                     images.FIELD,
@@ -160,7 +161,7 @@ class Segmenter:
     @contextmanager
     def _counted(self, model: LoadedModel, watch: Watch, *, images: int = 1) -> Iterator[None]:
         """Puts a request into metrics and statistics, when it ends."""
-        counts = self._statistics.of(model.manifest.reference)
+        counts = self._statistics.of(model.owned)
         try:
             yield
         except MemoryError as exc:
@@ -172,7 +173,7 @@ class Segmenter:
             counts.failed(watch)
             raise
         counts.answered(watch, images=images)
-        watch.report(model.manifest.name)
+        watch.report(model.project, model.manifest.name)
 
 
 def _findings(

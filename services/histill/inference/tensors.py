@@ -42,7 +42,7 @@ def image_batch(request: pb.ModelInferRequest) -> npt.NDArray[np.uint8]:
         )
     if shape[0] > MAX_BATCH:
         raise InvalidArgumentError.of("inputs[0].shape", f"at most {MAX_BATCH} images a request")
-    data = _content(request, tensor)
+    data = _content(request, tensor, math.prod(shape))
     if data.size != math.prod(shape):
         raise InvalidArgumentError.of(
             "inputs[0]", f"{data.size} values; {list(shape)} needs {math.prod(shape)}"
@@ -51,7 +51,7 @@ def image_batch(request: pb.ModelInferRequest) -> npt.NDArray[np.uint8]:
 
 
 def _content(
-    request: pb.ModelInferRequest, tensor: pb.ModelInferRequest.InferInputTensor
+    request: pb.ModelInferRequest, tensor: pb.ModelInferRequest.InferInputTensor, number: int
 ) -> npt.NDArray[np.uint8]:
     if request.raw_input_contents:
         if len(request.raw_input_contents) != 1 or tensor.HasField("contents"):
@@ -59,7 +59,10 @@ def _content(
                 "raw_input_contents", "must hold one entry, and contents must then be unset"
             )
         return np.frombuffer(request.raw_input_contents[0], np.uint8)
-    values = np.array(tensor.contents.uint_contents, np.uint32)
+    given = tensor.contents.uint_contents
+    if len(given) != number:  # before they are copied
+        raise InvalidArgumentError.of("inputs[0]", f"{len(given)} values; its shape needs {number}")
+    values = np.fromiter(given, np.uint32, number)
     if values.size and values.max() > 255:  # noqa: PLR2004 - a byte
         raise InvalidArgumentError.of("inputs[0].contents.uint_contents", "values above 255")
     return values.astype(np.uint8)

@@ -18,6 +18,7 @@ from histill.core.errors import (
 )
 from histill.core.manifests import ArtifactFile
 from histill.core.messages import violations
+from histill.core.signing import SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -51,7 +52,7 @@ def announced_files(
         except ValidationError as exc:
             raise InvalidArgumentError(*violations(exc, f"header.files[{index}]")) from exc
     for path, times in Counter(file.path for file in found).items():
-        if times > 1 or path == "manifest.json":
+        if times > 1 or path in {"manifest.json", SIGNATURE}:
             raise InvalidArgumentError.of("header.files", f"{path} is named twice, or reserved")
     if (total := sum(file.size for file in found)) > limits.max_bytes:
         raise ResourceExhaustedError(

@@ -15,9 +15,11 @@ from histill.core.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_HEADER_BYTES = 100_000_000
+# Some forty thousand tensors. JSON takes thirty times its size in memory.
+MAX_HEADER_BYTES = 4 << 20
 # The product of millions of numbers would keep a core busy for hours.
 _MAX_DIMENSIONS = 16
+_MOST_OF_A_NAME = 200
 _ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
     "BOOL": 1,
@@ -56,8 +58,10 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     total = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if total < 8 or length > min(total - 8, MAX_HEADER_BYTES):  # noqa: PLR2004 - the format's
+        if total < 8 or length > total - 8:  # noqa: PLR2004 - the format's
             raise ValueError("its header does not fit the file")
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"its header has {length} bytes; {MAX_HEADER_BYTES} are the most")
         header = json.loads(file.read(length))
     if not isinstance(header, dict):
         raise TypeError("its header is no JSON object")
@@ -65,12 +69,15 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _tensor(name: str, entry: dict[str, Any]) -> tuple[int, int, int]:
+    name = name[:_MOST_OF_A_NAME]
     shape, (start, end), dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
+    if not isinstance(shape, list):
+        raise TypeError(f"{name} has no shape")
     if dtype not in _ITEM_BYTES:
-        raise ValueError(f"{name} has the unknown type {dtype}")
+        raise ValueError(f"{name} has the unknown type {str(dtype)[:_MOST_OF_A_NAME]}")
     if len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"{name} has {len(shape)} dimensions")
-    if not all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)):
+    if not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
         raise ValueError(f"{name} has a negative or broken shape or offset")
     count = math.prod(shape)
     if end - start != count * _ITEM_BYTES[dtype]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from histill.core import yaml_text
 from histill.core.errors import InvalidArgumentError
 
 
@@ -17,8 +16,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
         InvalidArgumentError: It is no YAML mapping.
     """
     try:
-        loaded = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        with path.open(encoding="utf-8") as file:
+            loaded = yaml_text.load(file.read(yaml_text.MAX_CHARACTERS + 1))
+    except ValueError as exc:
         raise InvalidArgumentError.of(str(path), f"is not YAML: {exc}") from exc
     if not isinstance(loaded, dict):
         raise InvalidArgumentError.of(str(path), "must be a mapping")

@@ -12,11 +12,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from histill.client.bundle_config import Config
 from histill.client.bundle_networks import network_of
 from histill.client.bundle_transforms import activation_of, scaling_of
+from histill.core import yaml_text
 from histill.core.errors import InvalidArgumentError
 from histill.core.manifests import TORCHSCRIPT, WEIGHTS
 
@@ -90,8 +89,8 @@ def read_bundle(folder: Path) -> Bundle:
 def _load(path: Path) -> Config:
     try:
         text = path.read_text()
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as exc:
+        values = json.loads(text) if path.suffix == ".json" else yaml_text.load(text)
+    except (OSError, ValueError, RecursionError) as exc:
         raise InvalidArgumentError.of(str(path), f"cannot be read: {exc}") from exc
     if not isinstance(values, dict):
         raise InvalidArgumentError.of(str(path), "must be a mapping")

@@ -10,14 +10,20 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 from histill.core.errors import InvalidArgumentError
+from histill.core.pickled_tensors import claimed_values
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_DIRECTORY_BYTES = 32 << 20
+# Some forty thousand entries, each of which takes a thousand bytes of memory.
+MAX_DIRECTORY_BYTES = 4 << 20
+# Of all code, and of what describes tensors.
+_MAX_TEXT_BYTES = 16 << 20
+_ENCRYPTED = 1
 # Code is compressed, some times to a hundredth; tensors, nearly all of a file, are not.
 _UNPACKED_RATIO = 4
 _UNPACKED_SLACK_BYTES = 64 << 20
@@ -31,6 +37,18 @@ _END_64_MARK = b"PK\x06\x06"
 _MAX_COMMENT_BYTES = 65_535
 
 
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+
+
 def check_program(path: Path, *, field: str) -> None:
     """Returns when a file has the outer form of a TorchScript program.
 
@@ -40,14 +58,14 @@ def check_program(path: Path, *, field: str) -> None:
 
     Raises:
         InvalidArgumentError: It is no zip, another kind of zip, unpacks to far more than
-            it holds, or its code touches files.
+            it holds, its code touches files, or a tensor claims values that are not there.
     """
     try:
         if _directory_bytes(path) > MAX_DIRECTORY_BYTES:
             raise InvalidArgumentError.of(field, f"{path.name} has an endless table of contents")
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, struct.error, ValueError, OSError, NotImplementedError) as exc:
+    except _DAMAGE as exc:
         raise InvalidArgumentError.of(
             field, f"{path.name} is no TorchScript program, not even a zip: {exc}"
         ) from exc
@@ -65,22 +83,50 @@ def check_program(path: Path, *, field: str) -> None:
         raise InvalidArgumentError.of(
             field, f"{path.name} has {size} bytes and would unpack to {unpacked}"
         )
-    if found := _file_operators(path):
+    if any(
+        entry.flag_bits & _ENCRYPTED
+        or entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+        for entry in entries
+    ):
+        raise InvalidArgumentError.of(field, f"{path.name} is packed as torch packs nothing")
+    try:
+        found, claimed = _read(path)
+    except _DAMAGE as exc:
+        raise InvalidArgumentError.of(field, f"{path.name} is damaged: {exc}") from exc
+    if found:
         raise InvalidArgumentError.of(
             field,
             f"the code in {path.name} calls {found}, which touches files; export the network "
             "alone, without loading or saving",
         )
+    if claimed > _UNPACKED_RATIO * size + _UNPACKED_SLACK_BYTES:
+        raise InvalidArgumentError.of(
+            field,
+            f"{path.name} has {size} bytes and its tensors claim {claimed} values; save them "
+            "as they are, not expanded",
+        )
 
 
-def _file_operators(path: Path) -> str:
-    """Operators in a program's code that read or write files, or classes of its own making."""
+def _read(path: Path) -> tuple[str, int]:
+    """Operators in the code that touch files, or classes, and the values of all tensors."""
     found: set[bytes] = set()
+    claimed, left = 0, _MAX_TEXT_BYTES
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
-            if entry.filename.partition("/")[2].startswith("code/"):
-                found |= set(_TOUCHES_FILES.findall(archive.read(entry)))
-    return ", ".join(sorted(name.decode() for name in found))
+            inner = entry.filename.partition("/")[2]
+            if not (inner.startswith("code/") or inner in {"data.pkl", "constants.pkl"}):
+                continue
+            with archive.open(entry) as file:
+                # With a bound: what the table of contents says of its size may be a lie.
+                text = file.read(left + 1)
+            left -= len(text)
+            if left < 0:
+                raise ValueError(f"more than {_MAX_TEXT_BYTES} bytes of code")
+            if inner.startswith("code/"):
+                found |= set(_TOUCHES_FILES.findall(text))
+            else:
+                claimed += claimed_values(text)
+    return ", ".join(sorted(name.decode(errors="replace") for name in found)), claimed
 
 
 def _directory_bytes(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""DICOM files into pixels. Headers are read for geometry and pixels only."""
+"""DICOM files into pixels. Of headers no more is read than ``dicom_tags`` lists."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from histill.core.errors import HistillError, InvalidArgumentError, ResourceExha
 from histill.ml.dicom_codecs import plugin_for
 from histill.ml.dicom_display import displayed
 from histill.ml.dicom_streams import check_frame
+from histill.ml.dicom_tags import TAGS, only_read
 from histill.ml.images import FIELD, MAX_PIXELS, Image, Size
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ def header(file: BinaryIO) -> Dataset:
         _check_deflated(file)
         file.seek(0)
         # Slides have groups for each of thousands of tiles, which nobody asks for here.
-        found = read_partial(file, stop_when=lambda tag, *_: tag >= _PER_FRAME)
+        found = read_partial(file, stop_when=lambda tag, *_: tag >= _PER_FRAME, specific_tags=TAGS)
         file.seek(0)
-        return found
+        return only_read(found)
 
 
 def frame_size(dataset: Dataset) -> Size:
@@ -80,7 +81,7 @@ def decode(file: BinaryIO, frame: int = 0) -> Image:
         frame: Counted from 1; 0 is the first, too.
 
     Returns:
-        Pixels as ``frame_pixels`` has them, and the whole data set.
+        Pixels as ``frame_pixels`` has them, and what is read of the data set.
 
     Raises:
         InvalidArgumentError: The file is damaged, of a kind that is not read, or has no
@@ -90,7 +91,7 @@ def decode(file: BinaryIO, frame: int = 0) -> Image:
     checked = frame_size(header(file))
     with damage():
         file.seek(0)
-        dataset = pydicom.dcmread(file)
+        dataset = only_read(pydicom.dcmread(file, specific_tags=TAGS))
         # A later element of the same name may say otherwise than the header did.
         if frame_size(dataset) != checked:
             raise InvalidArgumentError.of(FIELD, "the DICOM file tells its size twice")
@@ -162,7 +163,7 @@ def damage() -> Iterator[None]:
         # Numbers out of every range are looked at when they come out.
         with np.errstate(all="ignore"):
             yield
-    except HistillError:
+    except (HistillError, MemoryError):
         raise
     except Exception as exc:
         # Any kind: a hostile file brings decoders to raise errors of every class. And

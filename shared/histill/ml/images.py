@@ -10,8 +10,13 @@ import numpy as np
 from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
     from pydicom import Dataset
+
+    from histill.core.errors import FieldViolation
+    from histill.ml.masks import MaskContext
 
     Pixels = npt.NDArray[np.uint8]
 
@@ -60,6 +65,23 @@ WHOLE_FILE = Selection()
 
 
 @dataclass(frozen=True, eq=False)
+class Origin:
+    """The DICOM file of an image, where another process holds it.
+
+    Attributes:
+        frames: How many it has, at least 1; of a slide, whose frames are its tiles, 1.
+        frame: Pixels of another frame, by its index from 0, uint8 [H, W, C].
+        segmentation: A mask of its frames, and what a writer needs, as DICOM SEG.
+        no_segmentation: Why there can be none; empty where it can.
+    """
+
+    frames: int
+    frame: Callable[[int], Pixels]
+    segmentation: Callable[[Pixels, MaskContext], bytes]
+    no_segmentation: tuple[FieldViolation, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Image:
     """A decoded image.
 
@@ -67,13 +89,15 @@ class Image:
         pixels: uint8 [H, W, C].
         spacing: Millimetres from row to row and from column to column, where known.
         source: Format of the file it came from.
-        dicom: The whole data set, of a DICOM file.
+        dicom: The whole data set, of a DICOM file that was read in this process.
+        origin: The file, of DICOM that was read in another one.
     """
 
     pixels: Pixels
     spacing: tuple[float, float] | None = None
     source: SourceFormat = "raw"
     dicom: Dataset | None = None
+    origin: Origin | None = None
 
     @property
     def size(self) -> Size:
@@ -113,7 +137,8 @@ class Slide:
             thread may still read when nobody waits for it any more.
         spacing: Millimetres from row to row and from column to column, where known.
         source: Format of the file it comes from.
-        dicom: Header of a DICOM file, without its pixels.
+        dicom: Header of a DICOM file, without its pixels, that is read in this process.
+        origin: The file, of DICOM that is read in another one.
     """
 
     size: Size
@@ -122,6 +147,7 @@ class Slide:
     spacing: tuple[float, float] | None = None
     source: SourceFormat = "slide"
     dicom: Dataset | None = None
+    origin: Origin | None = None
 
 
 Picture = Image | Slide

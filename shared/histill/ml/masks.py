@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from pycocotools import mask as coco
 
+from histill.core.errors import InvalidArgumentError
 from histill.ml import geojson
 from histill.ml.features import FeatureStream
 from histill.ml.geojson import PLAIN, Outlines
@@ -69,6 +70,14 @@ def check(form: Format, image: Picture, outlines: Outlines = PLAIN) -> None:
     if form is Format.GEOJSON:
         geojson.check_units(outlines, image.spacing)
     if form is Format.DICOM_SEG:
+        if image.origin is not None:
+            if image.origin.no_segmentation:
+                raise InvalidArgumentError(*image.origin.no_segmentation)
+            return
+        if image.dicom is None:
+            raise InvalidArgumentError.of(
+                "format", "MASK_FORMAT_DICOM_SEG needs a DICOM image; ask for another format"
+            )
         from histill.ml.dicom_seg import source_of
 
         source_of(image)
@@ -157,12 +166,15 @@ class _Whole:
 
 
 def _dicom_seg(context: MaskContext, rows: npt.NDArray[np.uint8]) -> bytes:
-    from histill.ml.dicom_seg import dicom_seg
-
     height, width = rows.shape
     frames = height // context.image.size.height
     # Of one frame there is no axis for frames.
-    return dicom_seg(rows.reshape(frames, -1, width) if frames > 1 else rows, context)
+    mask = rows.reshape(frames, -1, width) if frames > 1 else rows
+    if context.image.origin is not None:
+        return context.image.origin.segmentation(mask, context)
+    from histill.ml.dicom_seg import dicom_seg
+
+    return dicom_seg(mask, context)
 
 
 def png(mask: npt.NDArray[np.uint8]) -> bytes:

@@ -87,13 +87,15 @@ def _damage(source: str) -> Iterator[None]:
     """Turns whatever the libraries raise for bad files into words."""
     try:
         yield
-    except HistillError:
+    except (HistillError, MemoryError):
         raise
     except Exception as exc:
-        # Any kind: a hostile file brings decoders to raise errors of every class.
+        # Any kind: a hostile file brings decoders to raise errors of every class. And
+        # without the reason's words: they may quote text of the file, which may name people.
         raise InvalidArgumentError.of(
             FIELD,
-            f"the {source.upper()} file is truncated, damaged or of a kind that is not read: {exc}",
+            f"the {source.upper()} file is truncated, damaged or of a kind that is not read "
+            f"({type(exc).__name__})",
         ) from exc
 
 

@@ -6,6 +6,7 @@ pathology, J Pathol Inform 2013.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -130,4 +131,4 @@ def _spacing(properties: Any, scale: float) -> tuple[float, float] | None:
         )
     except (KeyError, ValueError):
         return None
-    return (rows, columns) if rows > 0 and columns > 0 else None
+    return (rows, columns) if 0 < rows < math.inf and 0 < columns < math.inf else None
