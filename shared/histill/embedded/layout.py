@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 import socket
 from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from histill.core.api_keys import digest, new_secret
 from histill.core.errors import EmbeddedError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Secrets(BaseModel):
             valkey_password=secrets.token_urlsafe(24),
             s3_access_key=secrets.token_hex(10),
             s3_secret_key=secrets.token_urlsafe(30),
-            api_key=f"hst_{secrets.token_urlsafe(30)}",
+            api_key=new_secret(),
         )
         path.touch(mode=0o600)
         path.write_text(made.model_dump_json(indent=2))
@@ -97,4 +97,4 @@ class Secrets(BaseModel):
     @property
     def api_key_sha256(self) -> str:
         """What the services keep of the API key."""
-        return hashlib.sha256(self.api_key.encode()).hexdigest()
+        return digest(self.api_key)

@@ -55,7 +55,10 @@ def process_plans(ports: Ports, keys: Secrets, *, workers: int, scratch: Path) -
             "HISTILL_SERVER__HOST": HOST,
             "HISTILL_SERVER__PORT": str(port),
             "HISTILL_SERVER__METRICS_PORT": str(metrics),
+            # Nobody probes it here but us, and we ask the service itself.
+            "HISTILL_SERVER__HEALTH_PORT": "-1",
             "HISTILL_AUTH__API_KEYS": json.dumps([holder]),
+            "HISTILL_AUDIT__FOLDER": str(scratch.parent / "audit"),
             **settings,
         }
         return ProcessPlan(name, _module(name), common | own, lambda: serving(port))

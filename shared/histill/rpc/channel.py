@@ -22,16 +22,15 @@ _RETRIES = {
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
 _UPLOADS = ("UploadModel", "UploadDataset")
+_ACCESS = "histill.api.access.v1.AccessService"
 _REGISTRY = "histill.api.registry.v1.RegistryService"
 _SERVICE_CONFIG = {
     "methodConfig": [
         {"name": [{}], "retryPolicy": _RETRIES},
         # An upload whose answer was lost has made a version; sent again it would make another.
-        {
-            "name": [
-                {"service": _REGISTRY, "method": f"Upload{what}"} for what in ("Model", "Dataset")
-            ]
-        },
+        {"name": [{"service": _REGISTRY, "method": method} for method in _UPLOADS]},
+        # A key whose answer was lost is there, and nobody has its secret.
+        {"name": [{"service": _ACCESS, "method": "CreateKey"}]},
         # A service that is full says in grpc-retry-pushback-ms when to come back, or that it
         # makes no sense; nothing was done.
         {
@@ -52,6 +51,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Without it the wait for the answer is a minute.
+    ("grpc.http2.ping_timeout_ms", 10_000),
 ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 import time
 import uuid
 from contextlib import asynccontextmanager, contextmanager
@@ -15,19 +17,22 @@ import structlog
 from grpc_status import rpc_status
 
 from histill.core.errors import DeadlineExceededError, HistillError
-from histill.rpc import measures
-from histill.rpc.auth import ANONYMOUS, Caller, authorize
+from histill.rpc import audit, measures
+from histill.rpc.auth import ANONYMOUS, Caller
+from histill.rpc.reading import lenient, readable
 from histill.rpc.roles import OPEN_PREFIXES
 from histill.rpc.statuses import pushback, to_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from histill.core.settings import AuthSettings
+    from histill.rpc.gate import Gate
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
 REQUEST_ID = "x-request-id"
+# It stands in every log: what is written in another form is no id, and may be somebody's name.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/|+=-]{1,128}")
 log = structlog.get_logger()
 _CALLER: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS)
 
@@ -58,11 +63,11 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of a server.
 
     Args:
-        auth: Keys and mode.
+        gate: Decides who is let in.
     """
 
-    def __init__(self, auth: AuthSettings) -> None:
-        self._auth = auth
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
 
     async def intercept_service(
         self,
@@ -74,18 +79,26 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         return handler and _wrapped(handler, str(handler_call_details.method), self._around)
 
     @asynccontextmanager
-    async def _around(self, method: str, kind: str, context: Context) -> AsyncIterator[None]:
+    async def _around(
+        self, method: str, kind: str, context: Context
+    ) -> AsyncIterator[Callable[[], None]]:
         metadata = {str(k): str(v) for k, v in context.invocation_metadata() or ()}
-        rpc = Rpc(method, kind, metadata.get(REQUEST_ID) or uuid.uuid4().hex)
+        given = metadata.get(REQUEST_ID, "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        rpc = Rpc(method, kind, request_id)
         bound = structlog.contextvars.bound_contextvars(request_id=rpc.request_id)
+        audit.note(request_id=rpc.request_id)
         with bound, _measured(rpc):
             async with _answered(rpc, context):
-                rpc.caller = authorize(method, metadata, self._auth)
+                admission = await self._gate.admit(method, metadata, context.peer())
+                rpc.caller = admission.caller
                 _CALLER.set(rpc.caller)
+                audit.note_caller(rpc.caller)
                 remaining = context.time_remaining()
                 if remaining is not None and remaining <= 0:
                     raise DeadlineExceededError("the deadline had passed before work began")
-                yield
+                audit.admit()
+                yield admission.check
 
 
 @contextmanager
@@ -119,12 +132,13 @@ async def _answered(rpc: Rpc, context: Context) -> AsyncIterator[None]:
     except HistillError as exc:
         status: Any = rpc_status.to_status(to_status(exc))
         rpc.code = status.code
+        audit.note_refusal(exc)
         if rpc.code is grpc.StatusCode.INTERNAL:
             log.exception("rpc_failed", method=rpc.method)
         details = (*trailing, *pushback(exc, context.time_remaining()), *status.trailing_metadata)
         await context.abort(status.code, status.details, details)
     except grpc.aio.AbortError:
-        rpc.code = _own_code(context)
+        rpc.code = own_code(context)
         raise
     except (asyncio.CancelledError, GeneratorExit):
         rpc.code = grpc.StatusCode.CANCELLED
@@ -136,7 +150,7 @@ async def _answered(rpc: Rpc, context: Context) -> AsyncIterator[None]:
         await context.abort(rpc.code, words, trailing)
 
 
-def _own_code(context: Context) -> grpc.StatusCode:
+def own_code(context: Context) -> grpc.StatusCode:
     """The code with which a handler aborted by itself."""
     found: Any = context.code()
     by_number = {code.value[0]: code for code in grpc.StatusCode}
@@ -158,16 +172,23 @@ def _wrapped(handler: Any, method: str, around: Callable[..., Any]) -> Any:
 
     async def one(request: Any, context: Context) -> Any:
         async with around(method, kind, context):
-            return await inner(request, context)
+            return await inner(readable(request), context)
 
     async def many(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with around(method, kind, context):
-            async for answer in inner(request, context):
+        async with around(method, kind, context) as check:
+            answers = inner(readable(request), context)
+            if inspect.isawaitable(answers):
+                # It writes to the context itself, as the health service's Watch does.
+                await answers
+                return
+            async for answer in answers:
+                # A stream may last for hours, and its caller's key may end before.
+                check()
                 yield answer
 
     make = getattr(grpc, f"{name}_rpc_method_handler")
     return make(
         many if handler.response_streaming else one,
-        handler.request_deserializer,
+        lenient(handler.request_deserializer),
         handler.response_serializer,
     )

@@ -12,6 +12,7 @@ import uvloop
 from histill.core.errors import HistillError
 from histill.core.settings import ProcessSettings, load
 from histill.rpc.logs import configure
+from histill.rpc.private_memory import keep_memory_private
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +38,7 @@ def main(
     Returns:
         The exit code: 0 after a clean stop, 1 when it could not start.
     """
+    keep_memory_private()
     try:
         settings = load(settings_type)
         configure(settings.log, process=process)

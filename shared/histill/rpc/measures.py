@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 _LABELS = ["grpc_type", "grpc_service", "grpc_method"]
 
@@ -14,3 +14,7 @@ SECONDS = Histogram(
     _LABELS,
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
+
+AUDITED = Counter("histill_audit_records_total", "Records written to the audit log.")
+AUDIT_DROPPED = Counter("histill_audit_dropped_total", "Records for which there was no room.")
+AUDIT_HELD = Gauge("histill_audit_held_bytes", "Bytes of records that are not in S3 yet.")

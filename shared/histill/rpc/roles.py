@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
-Role = Literal["viewer", "operator", "admin"]
+if TYPE_CHECKING:
+    from histill.core.service_settings import Role
+
+# From the lowest to the highest.
 RANKS: dict[Role, int] = {"viewer": 0, "operator": 1, "admin": 2}
 
+_ACCESS = "/histill.api.access.v1.AccessService/"
 _DISTILLATION = "/histill.api.distillation.v1.DistillationService/"
+_PRIVACY = "/histill.api.privacy.v1.PrivacyService/"
 _REGISTRY = "/histill.api.registry.v1.RegistryService/"
 _SEGMENTATION = "/histill.api.segmentation.v1.SegmentationService/"
 _OPEN_INFERENCE = "/inference.GRPCInferenceService/"
 
 ROLES: dict[str, Role] = {
+    _ACCESS + "CreateKey": "admin",
+    _ACCESS + "ListKeys": "admin",
+    _ACCESS + "RevokeKey": "admin",
     _DISTILLATION + "CreateJob": "operator",
     _DISTILLATION + "GetJob": "viewer",
     _DISTILLATION + "ListJobs": "viewer",
@@ -22,6 +30,7 @@ ROLES: dict[str, Role] = {
     _DISTILLATION + "GetReport": "viewer",
     # Samples show more of what teachers learnt than a report does.
     _DISTILLATION + "GetSamples": "operator",
+    _PRIVACY + "Purge": "admin",
     _REGISTRY + "UploadModel": "operator",
     _REGISTRY + "DownloadModel": "operator",
     _REGISTRY + "GetModel": "viewer",

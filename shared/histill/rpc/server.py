@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,12 +15,20 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from histill.core.errors import HistillError, SettingsError
+from histill.rpc.audit_interceptor import AuditInterceptor
+from histill.rpc.gate import Gate
+from histill.rpc.health import HealthServer
 from histill.rpc.interceptor import ServerInterceptor
+from histill.rpc.options import server_options
+from histill.rpc.tls import reloading_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from histill.core.settings import ServerSettings, ServiceSettings, TlsSettings
+    from histill.core.service_settings import ServerSettings, TlsSettings
+    from histill.core.settings import ServiceSettings
+    from histill.rpc.audit import Audit
+    from histill.rpc.stored_keys import StoredKeys
 
 READY_EVERY_S = 2.0
 _READY_TIMEOUT_S = 5.0
@@ -39,6 +47,7 @@ class ServiceDescription:
         register: Adds the servicers to a server.
         ready: Returns when the service can do its work; raises a HistillError else.
         drain: Called once when the service must stop, before running calls are waited for.
+        health_port: Taken when the settings say 0; -1: none.
     """
 
     process: str
@@ -48,16 +57,33 @@ class ServiceDescription:
     register: Callable[[grpc.aio.Server], None]
     ready: Callable[[], Awaitable[None]]
     drain: Callable[[], None] = lambda: None
+    health_port: int = -1
 
 
-async def serve(settings: ServiceSettings, service: ServiceDescription) -> None:
+async def serve(
+    settings: ServiceSettings,
+    service: ServiceDescription,
+    *,
+    keys: StoredKeys | None = None,
+    audit: Audit | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT, then drains and returns.
+
+    Args:
+        settings: Ports, limits, keys, certificates.
+        service: What is served.
+        keys: Keys that come and go, besides those of the settings.
+        audit: Where calls are recorded.
 
     Raises:
         SettingsError: A port is taken or a TLS file cannot be read.
     """
+    gate = Gate(settings.auth, keys, settings.server.limits)
+    around = [AuditInterceptor(audit)] if audit else []
     server = grpc.aio.server(
-        interceptors=[ServerInterceptor(settings.auth)], options=_options(settings.server)
+        interceptors=[*around, ServerInterceptor(gate)],
+        options=server_options(settings.server),
+        maximum_concurrent_rpcs=settings.server.limits.concurrent_calls,
     )
     service.register(server)
     checks = health.aio.HealthServicer()
@@ -69,34 +95,47 @@ async def serve(settings: ServiceSettings, service: ServiceDescription) -> None:
     port = settings.server.port or service.port
     _listen(server, f"{settings.server.host}:{port}", settings.tls)
     _serve_metrics(settings.server, service)
-    await server.start()
-    log.info("serving", process=service.process, port=port, tls=bool(settings.tls.certificate))
-    stopped = _stop_event()
-    watcher = asyncio.create_task(_keep_health(checks, service))
-    await stopped.wait()
-    watcher.cancel()
-    await checks.enter_graceful_shutdown()
-    service.drain()
-    log.info("draining", process=service.process)
-    await server.stop(settings.server.drain_s)
+    async with _health_server(settings.server, service) as outside:
+        with keys.followed() if keys else nullcontext():
+            await server.start()
+            log.info(
+                "serving", process=service.process, port=port, tls=bool(settings.tls.certificate)
+            )
+            stopped = _stop_event()
+            watcher = asyncio.create_task(_keep_health(checks, outside, service))
+            await stopped.wait()
+            watcher.cancel()
+            if outside:
+                outside.tell(ready=False)
+            await checks.enter_graceful_shutdown()
+            service.drain()
+            log.info("draining", process=service.process)
+            await server.stop(settings.server.drain_s)
     log.info("stopped", process=service.process)
 
 
-def _options(server: ServerSettings) -> Sequence[tuple[str, int]]:
-    return (
-        ("grpc.max_receive_message_length", server.max_message_bytes),
-        ("grpc.max_send_message_length", server.max_message_bytes),
-        # Without it two servers share a port silently and each gets half the calls.
-        ("grpc.so_reuseport", 0),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    )
+@asynccontextmanager
+async def _health_server(
+    server: ServerSettings, service: ServiceDescription
+) -> AsyncIterator[HealthServer | None]:
+    port = server.health_port or service.health_port
+    if port < 0:
+        yield None
+        return
+    outside = HealthServer(server.host, port, service.names, server.health_silence_s)
+    await outside.start()
+    beating = asyncio.create_task(outside.run())
+    try:
+        yield outside
+    finally:
+        beating.cancel()
+        await asyncio.to_thread(outside.stop)
 
 
 def _listen(server: grpc.aio.Server, address: str, tls: TlsSettings) -> None:
     try:
         if tls.certificate:
-            bound = server.add_secure_port(address, _credentials(tls))
+            bound = server.add_secure_port(address, reloading_credentials(tls))
         else:
             bound = server.add_insecure_port(address)
     except (RuntimeError, OSError) as exc:
@@ -106,12 +145,6 @@ def _listen(server: grpc.aio.Server, address: str, tls: TlsSettings) -> None:
         ) from exc
     if bound == 0:
         raise SettingsError(f"cannot listen on {address}; set HISTILL_SERVER__PORT")
-
-
-def _credentials(tls: TlsSettings) -> grpc.ServerCredentials:
-    pair = (Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes())
-    authority = Path(tls.client_ca).read_bytes() if tls.client_ca else None
-    return grpc.ssl_server_credentials([pair], authority, require_client_auth=bool(authority))
 
 
 def _serve_metrics(server: ServerSettings, service: ServiceDescription) -> None:
@@ -134,13 +167,17 @@ def _stop_event() -> asyncio.Event:
     return stopped
 
 
-async def _keep_health(checks: health.aio.HealthServicer, service: ServiceDescription) -> None:
+async def _keep_health(
+    checks: health.aio.HealthServicer, outside: HealthServer | None, service: ServiceDescription
+) -> None:
     """Tells the truth every two seconds: SERVING only while ``ready`` succeeds."""
     before: bool | None = None
     while True:
         now = await _is_ready(service)
         if now != before:
             await _set_health(checks, service, ready=now)
+            if outside:
+                outside.tell(ready=now)
             log.info("readiness", process=service.process, ready=now)
             before = now
         await asyncio.sleep(READY_EVERY_S if now else READY_EVERY_S / 4)

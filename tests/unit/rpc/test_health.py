@@ -27,7 +27,15 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 def description(ready: Callable[[], Awaitable[None]]) -> tuple[ServiceSettings, ServiceDescription]:
     settings = ServiceSettings.model_validate(
-        {"server": {"host": "127.0.0.1", "port": free_port(), "metrics_port": -1, "drain_s": 1}}
+        {
+            "server": {
+                "host": "127.0.0.1",
+                "port": free_port(),
+                "metrics_port": -1,
+                "health_port": -1,
+                "drain_s": 1,
+            }
+        }
     )
     return settings, ServiceDescription("test", 1, 1, ("x.Y",), lambda _: None, ready)
 
@@ -80,6 +88,20 @@ async def test_health_outlives_a_check_that_crashes(monkeypatch: pytest.MonkeyPa
         while len(seen) <= len(answers):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.02)
     await becomes(settings, SERVING)
+    await stop(serving)
+
+
+async def test_health_can_be_watched() -> None:
+    """The stream tells the present state at once, and each change."""
+    checked = asyncio.Event()
+    settings, service = description(lambda: _returned(checked.wait()))
+    serving = asyncio.create_task(serve(settings, service))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.server.port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        stream = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10, wait_for_ready=True)
+        assert (await stream.read()).status == NOT_SERVING
+        checked.set()
+        assert (await stream.read()).status == SERVING
     await stop(serving)
 
 

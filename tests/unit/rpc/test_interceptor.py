@@ -19,8 +19,9 @@ from histill.core.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from histill.core.settings import AuthSettings
+from histill.core.service_settings import AuthSettings
 from histill.rpc.channel import channel, sync_channel
+from histill.rpc.gate import Gate
 from histill.rpc.interceptor import ServerInterceptor
 from histill.rpc.statuses import from_rpc_error
 
@@ -60,7 +61,7 @@ class Scripted(rpc.DistillationServiceServicer):
 @pytest.fixture
 async def target() -> AsyncIterator[str]:
     """Address of a server with the interceptor, open to everyone."""
-    server = grpc.aio.server(interceptors=[ServerInterceptor(AuthSettings(mode="none"))])
+    server = grpc.aio.server(interceptors=[ServerInterceptor(Gate(AuthSettings(mode="none")))])
     scripted: Any = Scripted
     rpc.add_DistillationServiceServicer_to_server(scripted(), server)
     port = server.add_insecure_port("127.0.0.1:0")

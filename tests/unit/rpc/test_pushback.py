@@ -12,8 +12,9 @@ from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from histill.client.segmentation import Segmenter
 from histill.core.errors import HistillError, NotFoundError, ResourceExhaustedError
-from histill.core.settings import AuthSettings
+from histill.core.service_settings import AuthSettings
 from histill.rpc.channel import sync_channel
+from histill.rpc.gate import Gate
 from histill.rpc.interceptor import ServerInterceptor
 from histill.rpc.statuses import pushback
 
@@ -52,7 +53,7 @@ class Full(rpc.SegmentationServiceServicer):
 @pytest.fixture
 async def target() -> AsyncIterator[str]:
     """A server's address."""
-    server = grpc.aio.server(interceptors=[ServerInterceptor(AuthSettings(mode="none"))])
+    server = grpc.aio.server(interceptors=[ServerInterceptor(Gate(AuthSettings(mode="none")))])
     rpc.add_SegmentationServiceServicer_to_server(Full(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
