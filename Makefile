@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A smaller, CPU-only torch: make demo TORCH_INDEX=<index of CPU wheels>
 TORCH_INDEX ?=
-PIP := $(BIN)/pip --disable-pip-version-check install --quiet
+QUIETLY := --disable-pip-version-check install --quiet
+PIP := $(BIN)/pip $(QUIETLY)
+# Files that the lock does not know are refused; torch alone is pinned by version only.
+HASHED := $(PIP) --require-hashes --no-deps
 
 .DEFAULT_GOAL := help
 # A benchmark's own arguments: make bench-multi-teacher BENCH_ARGS='--seeds 2'
 BENCH_ARGS ?=
 
-.PHONY: help demo up test unit bench-multi-teacher bench-data-free bench-serving bench-large lint types protos check lock clean
+.PHONY: help demo up test unit bench-multi-teacher bench-data-free bench-serving bench-large bench-decoding bench-jobs chaos fuzz fuzz-rpc lint types protos sbom check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -20,19 +23,19 @@ $(VENV)/.run: requirements.lock pyproject.toml
 	  || { echo "histill needs Python 3.11 or newer; try make PYTHON=python3.11"; exit 1; }
 	@echo "making $(VENV) (some minutes at the first time)"
 	@$(PYTHON) -m venv $(VENV)
+	@$(HASHED) -r requirements.lock
 	@$(PIP) torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-	@$(PIP) -r requirements.lock
 	@$(PIP) --no-deps --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
-	@$(PIP) -r requirements-dev.lock
+	@$(HASHED) -r requirements-dev.lock
 	@touch $@
 
 # Clients of others, whose generated code clashes with ours in one process.
 $(VENV)-clients/.made: tests/clients/requirements.lock
 	@$(PYTHON) -m venv $(VENV)-clients
-	@$(VENV)-clients/bin/pip --disable-pip-version-check install --quiet -r $<
+	@$(VENV)-clients/bin/pip $(QUIETLY) --require-hashes --no-deps -r $<
 	@touch $@
 
 demo: $(VENV)/.run ## train three teachers, distil a student, serve and measure it
@@ -59,6 +62,28 @@ bench-serving: $(VENV)/.dev ## the inference service against bare runtimes and o
 bench-large: $(VENV)/.dev ## slides of many sizes: speed, memory, what a shifted grid of tiles changes
 	@PYTHONPATH=tests OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/large_images.py $(BENCH_ARGS)
 
+bench-jobs: $(VENV)/.dev ## the jobs service: creations, 10,000 queued jobs, 500 watchers, restarts
+	@PYTHONPATH=tests:tests/benchmarks $(BIN)/python tests/benchmarks/jobs_load.py $(BENCH_ARGS)
+
+CHAOS_ARGS ?= --rounds 1
+chaos: $(VENV)/.dev ## break the running system in every way, and count what was lost (CHAOS_ARGS)
+	@PYTHONPATH=tests $(BIN)/python tests/chaos/loop.py $(CHAOS_ARGS)
+
+FUZZ_SECONDS ?= 300
+FUZZED := answer dicom image mask reference safetensors shard tensors torchscript yaml
+
+fuzz: $(VENV)/.dev ## every reader of foreign bytes, FUZZ_SECONDS each; findings in build/fuzz
+	@for each in $(FUZZED); do echo "== $$each"; \
+	  OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py $$each --seconds $(FUZZ_SECONDS) || exit 1; done
+
+FUZZ_EXAMPLES ?= 1000
+
+fuzz-rpc: $(VENV)/.dev ## any bytes for every method of running services, FUZZ_EXAMPLES each
+	@OMP_NUM_THREADS=1 HISTILL_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest --timeout 0 tests/integration/test_rpc_fuzz.py
+
+bench-decoding: $(VENV)/.dev ## what an image costs that is read in a process of its own
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/decoding.py
+
 lint: $(VENV)/.dev ## style and import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -67,6 +92,9 @@ lint: $(VENV)/.dev ## style and import rules
 types: $(VENV)/.dev ## mypy strict and pyright
 	@$(BIN)/mypy
 	@$(BIN)/pyright
+
+sbom: $(VENV)/.dev ## what each image is made of, as CycloneDX, into build/sbom
+	@$(BIN)/python scripts/sbom.py build/sbom
 
 protos: $(VENV)/.dev ## generated code, lint and breaking changes of the API
 	@scripts/protos check

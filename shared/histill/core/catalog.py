@@ -7,6 +7,7 @@ last, and ``models/{name}/aliases/{alias}`` holding a version number.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -18,15 +19,19 @@ from histill.core.errors import (
     CorruptArtifactError,
     FailedPreconditionError,
     NotFoundError,
+    UnavailableError,
 )
 from histill.core.manifests import ArtifactFile, DatasetManifest, ModelManifest
 from histill.core.names import Reference, parse_reference
+from histill.core.projects import DEFAULT
+from histill.core.signing import SIGNATURE, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from histill.core.ports import ObjectStore, VersionCounter
+    from histill.core.signing import Signer
 
 M = TypeVar("M", ModelManifest, DatasetManifest)
 _CHUNK = 1 << 20
@@ -68,6 +73,10 @@ def publish(
     shelf: Shelf[M],
     manifest: M,
     files: Sequence[Path],
+    *,
+    before: Callable[[int], None] = lambda _: None,
+    signer: Signer | None = None,
+    project: str = DEFAULT,
 ) -> M:
     """Stores local files as a new version, its manifest last.
 
@@ -77,6 +86,10 @@ def publish(
         shelf: ``MODELS`` or ``DATASETS``.
         manifest: Everything but the version, which is replaced.
         files: One local file for each of ``manifest.files``, matched by name.
+        before: Called with the version before its first file is stored, and again before
+            its manifest is; may raise to stop it.
+        signer: Signs it; ``None`` leaves it unsigned.
+        project: That ``store`` belongs to; part of what is signed.
 
     Returns:
         The manifest with its version.
@@ -90,12 +103,18 @@ def publish(
     prefix = shelf.prefix(manifest.name, version)
     if any(store.list(prefix)):
         raise AlreadyExistsError(f"{published.reference} exists already; try again")
+    before(version)
     try:
         for path in files:
             store.put_file(prefix + path.name, path)
-        store.put(f"{prefix}manifest.json", published.model_dump_json().encode())
+        before(version)
+        data = published.model_dump_json().encode()
+        if signer:
+            store.put(prefix + SIGNATURE, signer.sign(statement(data, project=project)))
+        store.put(f"{prefix}manifest.json", data)
     except BaseException:
-        store.delete_prefix(prefix)
+        with suppress(UnavailableError):
+            store.delete_prefix(prefix)
         raise
     return published
 
@@ -120,9 +139,12 @@ def read_manifest(store: ObjectStore, shelf: Shelf[M], name: str, version: int) 
     except NotFoundError:
         raise NotFoundError(f"{shelf.folder[:-1]} {name}@{version} does not exist") from None
     try:
-        return shelf.manifest_type.model_validate_json(data)
+        manifest = shelf.manifest_type.model_validate_json(data)
     except ValidationError as exc:
         raise CorruptArtifactError(f"{key} is not a manifest: {exc.error_count()} errors") from exc
+    if (manifest.name, manifest.version) != (name, version):
+        raise CorruptArtifactError(f"{key} is the manifest of {manifest.reference}")
+    return manifest
 
 
 def find(store: ObjectStore, shelf: Shelf[M], reference: Reference | str) -> M:

@@ -13,6 +13,7 @@ The tree::
     ├── ResourceExhaustedError       too large, or too much at once
     ├── DeadlineExceededError        no time left to do it
     ├── CorruptArtifactError         bytes that differ from their digest
+    │   └── UntrustedArtifactError   a signature is missing, or is nobody's that we trust
     ├── UnavailableError             a server that we depend on does not answer
     │   ├── StorageUnavailableError  S3
     │   └── QueueUnavailableError    Redis
@@ -107,6 +108,10 @@ class DeadlineExceededError(HistillError):
 
 class CorruptArtifactError(HistillError):
     """Stored or received bytes differ from their announced size or digest."""
+
+
+class UntrustedArtifactError(CorruptArtifactError):
+    """A version is not signed by anybody whom the settings trust."""
 
 
 class UnavailableError(HistillError):

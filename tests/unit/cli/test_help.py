@@ -20,6 +20,10 @@ COMMANDS = [
     *(f"models {verb}" for verb in ("push", "ls", "get", "alias", "rm")),
     *(f"datasets {verb}" for verb in ("push", "ls", "rm")),
     *(f"privacy {verb}" for verb in ("audit", "neighbours")),
+    *(f"keys {verb}" for verb in ("create", "ls", "revoke")),
+    *(f"audit {verb}" for verb in ("verify", "ls")),
+    "models verify",
+    "signing new-key",
 ]
 
 
