@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from histill.core.errors import ResourceExhaustedError, RuntimeFailedError
+from histill.core.projects import DEFAULT
 from histill.inference.admission import Admission
 from histill.inference.batching import Batcher
 from histill.inference.call import Call
@@ -72,8 +73,8 @@ class Mirror:
         return [shape[0] for shape in self.runs]
 
 
-def model_of(runtime: Runtime, name: str = "nuclei") -> LoadedModel:
-    return LoadedModel(manifest(b"", name=name), runtime, 1)
+def model_of(runtime: Runtime, name: str = "nuclei", project: str = DEFAULT) -> LoadedModel:
+    return LoadedModel(project, manifest(b"", name=name), runtime, 1)
 
 
 def image(value: int, *sides: int, count: int = 1) -> np.ndarray:

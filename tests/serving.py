@@ -23,16 +23,30 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def inference(s3: S3, folder: Path, *, bucket: str, **settings: str) -> Iterator[Service]:
-    """The service as a real process; settings by their names within ``HISTILL_INFERENCE__``."""
+def inference(
+    s3: S3,
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+    /,
+    *,
+    bucket: str,
+    **settings: str,
+) -> Iterator[Service]:
+    """The service as a real process; settings by their names within ``HISTILL_INFERENCE__``.
+
+    ``variables`` are further ones, by their whole names.
+    """
     port, metrics_port = free_port(), free_port()
     environment = s3_environment(s3.settings, bucket=bucket) | {
         "HISTILL_AUTH__MODE": "none",
         "HISTILL_SERVER__HOST": HOST,
         "HISTILL_SERVER__PORT": str(port),
         "HISTILL_SERVER__METRICS_PORT": str(metrics_port),
+        "HISTILL_SERVER__HEALTH_PORT": "-1",
         "HISTILL_INFERENCE__POLL_S": "0.2",
+        "HISTILL_AUDIT__FOLDER": str(folder / "audit"),
         **{f"HISTILL_INFERENCE__{name.upper()}": value for name, value in settings.items()},
+        **(variables or {}),
     }
     with running(
         "histill.inference", environment, port=port, metrics_port=metrics_port, folder=folder

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from histill.core.ports import ObjectStore
+    from histill.core.signing import Signer
 
 CLASSES = ("background", "nuclei")
 STRIDE = 8
@@ -119,11 +120,16 @@ def manifest(
 
 
 def publish(
-    store: ObjectStore, data: bytes, folder: Path, *, like: ModelManifest | None = None
+    store: ObjectStore,
+    data: bytes,
+    folder: Path,
+    *,
+    like: ModelManifest | None = None,
+    signer: Signer | None = None,
 ) -> ModelManifest:
     """Stores a student as a new version, by way of a file in ``folder``."""
     path = folder / ONNX
     path.write_bytes(data)
     made = like or manifest(data)
     made = made.model_copy(update={"files": (catalog.file_of(path),)})
-    return catalog.publish(store, MemoryVersions(), catalog.MODELS, made, [path])
+    return catalog.publish(store, MemoryVersions(), catalog.MODELS, made, [path], signer=signer)

@@ -286,14 +286,15 @@ def test_lists_what_is_served(stub: rpc.SegmentationServiceStub) -> None:
 
 
 def test_stages_are_measured(service: Service, stub: rpc.SegmentationServiceStub) -> None:
-    """Every stage has a histogram labelled with the model's name and nothing narrower."""
+    """Every stage has a histogram labelled with project and model and nothing narrower."""
     stub.Segment(pb.SegmentRequest(model="nuclei@1", encoded=png(blobs(1)[0])), timeout=10)
     url = f"http://{HOST}:{service.metrics_port}/metrics"
     with urllib.request.urlopen(url, timeout=10) as response:
         text = response.read().decode()
+    of = 'model="nuclei",project="default"'
     for stage in ("decode", "queue", "compute", "encode"):
-        assert f'histill_inference_stage_seconds_count{{model="nuclei",stage="{stage}"}}' in text
-    assert 'histill_inference_batch_size_count{model="nuclei"}' in text
+        assert f'histill_inference_stage_seconds_count{{{of},stage="{stage}"}}' in text
+    assert f"histill_inference_batch_size_count{{{of}}}" in text
     assert re.search(r"^histill_models_loaded [1-9]", text, re.MULTILINE)
 
 
@@ -351,7 +352,9 @@ def test_a_deadline_that_has_passed(
             url = f"http://{HOST}:{service.metrics_port}/metrics"
             with urllib.request.urlopen(url, timeout=10) as response:
                 text = response.read().decode()
-            assert 'stage_seconds_count{model="nuclei",stage="compute"} 1.0' in text
+            assert (
+                'stage_seconds_count{model="nuclei",project="default",stage="compute"} 1.0' in text
+            )
 
 
 def test_overload_is_refused_at_once(

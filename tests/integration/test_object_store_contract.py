@@ -1,4 +1,4 @@
-"""The object store's contract, on the real S3 server and on the fake of the unit tests."""
+"""The object store's contract, on the real S3 server, a project's part of it, and fakes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from fakes import MemoryObjects
 from histill.adapters.s3 import S3ObjectStore
-from histill.core.errors import NotFoundError, StorageUnavailableError
+from histill.core.errors import InvalidArgumentError, NotFoundError, StorageUnavailableError
+from histill.core.projects import DEFAULT, scoped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=["s3", "memory"])
-def store(request: pytest.FixtureRequest) -> ObjectStore:
+def whole(request: pytest.FixtureRequest) -> ObjectStore:
     """One implementation after the other, empty."""
     if request.param == "memory":
         return MemoryObjects()
@@ -28,6 +29,14 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
     made = S3ObjectStore.connect(settings.model_copy(update={"bucket": bucket}))
     made.ensure_bucket()
     return made
+
+
+@pytest.fixture(params=[DEFAULT, "acme"])
+def store(request: pytest.FixtureRequest, whole: ObjectStore) -> ObjectStore:
+    """All of an implementation, and a project's part, beside what another project keeps."""
+    if request.param != DEFAULT:
+        scoped(whole, "acme2").put("p/1", b"another's")
+    return scoped(whole, request.param)
 
 
 def test_what_was_put_is_got(store: ObjectStore) -> None:
@@ -83,6 +92,36 @@ def test_a_prefix_is_deleted_and_nothing_else(store: ObjectStore) -> None:
         store.put(key, b".")
     store.delete_prefix("p/")
     assert list(store.list("p")) == ["pq"]
+
+
+def test_a_part_ends_where_the_next_begins(whole: ObjectStore, tmp_path: Path) -> None:
+    """Whatever a project does with its part, another's part and the default one stay."""
+    path = tmp_path / "file"
+    path.write_bytes(b"file")
+    others = [scoped(whole, each) for each in (DEFAULT, "acm", "acme-2", "zenith")]
+    for other in others:
+        other.put("models/m/1/x", b"other")
+    mine = scoped(whole, "acme")
+    assert list(mine.list("")) == list(mine.list_folders("")) == []
+    with pytest.raises(NotFoundError):
+        mine.get("models/m/1/x")
+    mine.put("models/m/1/x", b"mine")
+    mine.put_file("models/m/2/x", path)
+    assert list(mine.list("")) == ["models/m/1/x", "models/m/2/x"]
+    assert sorted(mine.list_folders("models/m/")) == ["1", "2"]
+    mine.delete("models/m/1/x")
+    mine.delete_prefix("")
+    assert list(mine.list("")) == []
+    for other in others:
+        assert other.get("models/m/1/x") == b"other"
+    assert list(others[0].list("models/")) == ["models/m/1/x"]
+
+
+@pytest.mark.parametrize("project", ["", "../x", "a/b", "A", "projects/acme", "é", "-a", "a" * 64])
+def test_a_part_has_a_plain_name(project: str) -> None:
+    """No name of a project leads into the part of another."""
+    with pytest.raises(InvalidArgumentError, match=r"^project: "):
+        scoped(MemoryObjects(), project)
 
 
 def test_a_wrong_key_is_named(s3: S3) -> None:

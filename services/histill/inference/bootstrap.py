@@ -7,10 +7,14 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
+from histill.adapters.audit_trail import audit_trail
+from histill.adapters.ed25519 import load_signing
 from histill.adapters.s3 import S3ObjectStore
 from histill.api.inference.v2 import grpc_service_pb2, grpc_service_pb2_grpc
 from histill.api.segmentation.v1 import segmentation_service_pb2, segmentation_service_pb2_grpc
+from histill.core.clock import utc_now
 from histill.core.errors import UnavailableError
+from histill.core.projects import scoped
 from histill.inference.admission import Admission
 from histill.inference.batching import Batcher
 from histill.inference.choosing import Means, load
@@ -23,13 +27,17 @@ from histill.inference.models import ModelPool
 from histill.inference.onnx_runtime import uses_cuda
 from histill.inference.open_inference import OpenInferenceServicer
 from histill.inference.opening import Opener
+from histill.inference.owned import Owned
 from histill.inference.requests import Limits
 from histill.inference.segmenter import Segmenter
 from histill.inference.servicer import SegmentationServicer
 from histill.inference.statistics import Statistics
 from histill.inference.uploads import Uploads
-from histill.ml.quiet import quiet_decoders
+from histill.ml.confinement import Budget
+from histill.ml.decoders import Decoders
+from histill.rpc.audit import Audit
 from histill.rpc.server import ServiceDescription, serve
+from histill.rpc.stored_keys import StoredKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,19 +53,25 @@ _SEGMENTATION = segmentation_service_pb2.DESCRIPTOR.services_by_name["Segmentati
 _OPEN_INFERENCE = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 PORT = 50053
 METRICS_PORT = 9103
+HEALTH_PORT = 50063
 
 
 async def run(settings: InferenceSettings) -> None:
     """Serves until told to stop."""
     part = settings.inference
-    quiet_decoders()
     share_arenas()
     objects = S3ObjectStore.connect(settings.s3)
     device = "cuda" if uses_cuda(part.device) else "cpu"
     workers = part.workers or (1 if device == "cuda" else cores())
     largest = part.batching.largest(device=device)
-    pool = ModelPool(objects, _loader(part, workers), budget_bytes=part.cache_bytes)
-    directory = Directory(objects, pool, preload=part.preload, poll_s=part.poll_s)
+    store_of = partial(scoped, objects)
+    pool = ModelPool(
+        store_of,
+        _loader(part, workers),
+        budget_bytes=part.cache_bytes,
+        verifier=load_signing(settings.signing).verifier,
+    )
+    directory = Directory(store_of, pool, preload=part.preload, poll_s=part.poll_s)
     admission = Admission(
         workers=workers,
         # Batches in the making are no queue: with those that wait, two of each worker.
@@ -74,9 +88,12 @@ async def run(settings: InferenceSettings) -> None:
     )
     statistics = Statistics()
     limits = Limits(part.max_pixels, part.max_slide_pixels)
-    opener = Opener(admission, computer, limits)
+    decoders = Decoders(
+        Budget(part.decoder_memory_bytes, part.decoder_cpu_s), ahead=workers, spare=workers
+    )
+    opener = Opener(admission, computer, limits, decoders)
     segmenter = Segmenter(directory, admission, computer, opener, statistics, limits)
-    listing = Listing(objects, pool)
+    listing = Listing(store_of, pool)
     uploads = Uploads(
         max_file_bytes=part.max_file_bytes,
         max_bytes=part.max_upload_bytes,
@@ -94,6 +111,7 @@ async def run(settings: InferenceSettings) -> None:
 
     async def ready() -> None:
         await asyncio.to_thread(objects.ping)
+        await asyncio.to_thread(decoders.start)
         if missing := directory.missing():
             raise UnavailableError(f"not loaded yet: {', '.join(missing)}")
 
@@ -118,18 +136,33 @@ async def run(settings: InferenceSettings) -> None:
     names = (_SEGMENTATION.full_name, _OPEN_INFERENCE.full_name)
     following = asyncio.create_task(directory.follow())
     try:
-        await serve(
-            settings,
-            ServiceDescription("inference", PORT, METRICS_PORT, names, register, ready),
-        )
+        with audit_trail(
+            settings.audit, settings.s3, objects, process="inference", clock=utc_now
+        ) as trail:
+            await serve(
+                settings,
+                ServiceDescription(
+                    "inference",
+                    PORT,
+                    METRICS_PORT,
+                    names,
+                    register,
+                    ready,
+                    health_port=HEALTH_PORT,
+                ),
+                keys=StoredKeys(objects, every_s=settings.auth.refresh_s),
+                audit=Audit(trail, settings.audit.when_full, utc_now),
+            )
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
+        decoders.close()
 
 
 def _batch_limits(part: InferencePart, model: LoadedModel) -> BatchLimits:
-    return part.batching.of(model.manifest.name, device=model.runtime.device)
+    name = str(Owned(model.project, model.manifest.name))
+    return part.batching.of(name, device=model.runtime.device)
 
 
 def _loader(

@@ -23,7 +23,7 @@ class Call:
         deadline: ``time.monotonic()`` after which nobody wants the answer.
         urgent: Overtakes what is not, as DICOM's request priority STAT does (PS3.3, tag
             0040,1003).
-        project: Whose quota it counts against.
+        project: Whose models it may name, and whose quota it counts against.
     """
 
     deadline: float | None = None

@@ -65,7 +65,7 @@ def answers(
     except (HistillError, MemoryError) as exc:
         if len(batch) == 1:
             return [exc]
-        log.warning("batch_halved", model=model.manifest.reference, size=size, why=str(exc))
+        log.warning("batch_halved", model=str(model.owned), size=size, why=str(exc))
     else:
         runs.append((size, time.monotonic() - started))
         return [*found]

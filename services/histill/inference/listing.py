@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from histill.core import catalog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from histill.core.manifests import ModelManifest
     from histill.core.ports import ObjectStore
     from histill.inference.models import ModelPool
@@ -24,37 +26,38 @@ class ServedModel:
 
 
 class Listing:
-    """Reads the shelf of models.
+    """Reads a project's shelf of models.
 
     Args:
-        store: Where models are.
+        store_of: Where a project's models are.
         pool: Knows which are in memory.
     """
 
-    def __init__(self, store: ObjectStore, pool: ModelPool) -> None:
-        self._store = store
+    def __init__(self, store_of: Callable[[str], ObjectStore], pool: ModelPool) -> None:
+        self._store_of = store_of
         self._pool = pool
 
-    async def served(self) -> list[ServedModel]:
-        """Every servable version, by name and newest first."""
-        return await asyncio.to_thread(self._read)
+    async def served(self, project: str) -> list[ServedModel]:
+        """Every servable version of a project, by name and newest first."""
+        return await asyncio.to_thread(self._read, project)
 
-    async def versions(self, name: str) -> list[int]:
+    async def versions(self, project: str, name: str) -> list[int]:
         """Servable versions of one model, ascending."""
+        store = self._store_of(project)
         found = await asyncio.to_thread(
-            lambda: list(catalog.iterate(self._store, catalog.MODELS, name=name))
+            lambda: list(catalog.iterate(store, catalog.MODELS, name=name))
         )
         return sorted(each.version for each in found if each.servable)
 
-    def _read(self) -> list[ServedModel]:
-        loaded = self._pool.loaded()
+    def _read(self, project: str) -> list[ServedModel]:
+        store, loaded = self._store_of(project), self._pool.loaded(project)
         aliases: dict[str, dict[str, int]] = {}
         found = []
-        for manifest in catalog.iterate(self._store, catalog.MODELS):
+        for manifest in catalog.iterate(store, catalog.MODELS):
             if not manifest.servable:
                 continue
             if manifest.name not in aliases:
-                aliases[manifest.name] = catalog.aliases(self._store, manifest.name)
+                aliases[manifest.name] = catalog.aliases(store, manifest.name)
             pointing = aliases[manifest.name].items()
             names = tuple(sorted(a for a, version in pointing if version == manifest.version))
             found.append(ServedModel(manifest, names, manifest.reference in loaded))

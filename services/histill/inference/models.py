@@ -19,7 +19,9 @@ from histill.core.errors import (
     ResourceExhaustedError,
 )
 from histill.core.manifests import ONNX
+from histill.core.trust import check_signature
 from histill.inference import measures, memory
+from histill.inference.owned import Owned
 from histill.inference.runtime import CONFIDENCE, FILES, MASK, PROBABILITIES
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from histill.core.manifests import ModelManifest
     from histill.core.ports import ObjectStore
+    from histill.core.signing import Verifier
     from histill.inference.runtime import Runtime
 
 log = structlog.get_logger()
@@ -38,108 +41,128 @@ _LAST_USE_S = 1.0
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A version in memory, warm."""
+    """A version in memory, warm.
 
+    It answers for its project alone: another's is another object, also where every byte
+    of both is the same.
+    """
+
+    project: str
     manifest: ModelManifest
     runtime: Runtime
     size_bytes: int
+
+    @property
+    def owned(self) -> Owned:
+        """The version, and whose."""
+        return Owned(self.project, self.manifest.reference)
 
 
 class ModelPool:
     """Versions in memory, within a budget; the least recently used one goes first.
 
+    The budget is one for all projects.
+
     Args:
-        store: Where models are.
+        store_of: Where a project's models are.
         load: Makes a runtime of a manifest and what reads its files, checked; blocks.
         budget_bytes: Most bytes of model files in memory.
+        verifier: Must approve of a version's signature; ``None`` approves of all.
     """
 
     def __init__(
         self,
-        store: ObjectStore,
+        store_of: Callable[[str], ObjectStore],
         load: Callable[[ModelManifest, Callable[[str], bytes]], Runtime],
         *,
         budget_bytes: int,
+        verifier: Verifier | None = None,
     ) -> None:
-        self._store = store
+        self._store_of = store_of
         self._load = load
         self._budget = budget_bytes
-        self._models: OrderedDict[str, LoadedModel] = OrderedDict()
-        self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
-        self._refused: dict[str, tuple[CorruptArtifactError, float]] = {}
-        self._pinned: set[str] = set()
+        self._verifier = verifier
+        self._models: OrderedDict[Owned, LoadedModel] = OrderedDict()
+        self._loading: dict[Owned, asyncio.Task[LoadedModel]] = {}
+        self._refused: dict[Owned, tuple[CorruptArtifactError, float]] = {}
+        self._pinned: set[Owned] = set()
 
-    def loaded(self) -> frozenset[str]:
-        """References, ``name@version``, of the models in memory."""
-        return frozenset(self._models)
+    def loaded(self, project: str) -> frozenset[str]:
+        """References, ``name@version``, of a project's models in memory."""
+        return frozenset(each.reference for each in self._models if each.project == project)
 
-    def peek(self, reference: str) -> LoadedModel | None:
+    def peek(self, version: Owned) -> LoadedModel | None:
         """The version, if it is in memory; it does not count as used."""
-        return self._models.get(reference)
+        return self._models.get(version)
 
-    def let_go(self, name: str) -> bool:
-        """Forgets all versions of a model, and says whether there was one."""
-        found = [each for each in self._models if each.rpartition("@")[0] == name]
-        for reference in found:
-            del self._models[reference]
-            log.info("model_let_go", model=reference)
+    def let_go(self, project: str, name: str) -> bool:
+        """Forgets all versions of a project's model, and says whether there was one."""
+        found = [each for each in self._models if (each.project, each.name) == (project, name)]
+        for version in found:
+            del self._models[version]
+            log.info("model_let_go", model=str(version))
         self._give_back()
         measures.MODELS_LOADED.set(len(self._models))
         return bool(found)
 
-    def pin(self, references: set[str]) -> None:
+    def pin(self, versions: set[Owned]) -> None:
         """Names the versions that are never let go."""
-        self._pinned = references
+        self._pinned = versions
 
-    async def get(self, manifest: ModelManifest) -> LoadedModel:
+    async def get(self, project: str, manifest: ModelManifest) -> LoadedModel:
         """The version, loaded and warmed first if need be; once for all who wait.
+
+        Args:
+            project: Whose it is.
+            manifest: As that project's part of the store has it.
 
         Raises:
             FailedPreconditionError: It does not segment, or has no ``model.onnx``.
-            CorruptArtifactError: Its bytes are wrong; says how.
+            CorruptArtifactError: Its bytes or its signature are wrong; says how.
             ResourceExhaustedError: It does not fit the budget.
             StorageUnavailableError: S3 does not answer.
         """
-        reference = manifest.reference
-        if found := self._models.get(reference):
-            self._models.move_to_end(reference)
+        version = Owned(project, manifest.reference)
+        if found := self._models.get(version):
+            self._models.move_to_end(version)
             return found
-        exc, until = self._refused.get(reference, (None, 0.0))
+        exc, until = self._refused.get(version, (None, 0.0))
         if exc is not None and time.monotonic() < until:
-            raise CorruptArtifactError(str(exc))
-        task = self._loading.get(reference)
+            raise type(exc)(str(exc))
+        task = self._loading.get(version)
         if task is None:
-            task = asyncio.create_task(self._admit(manifest), name=f"load {reference}")
-            self._loading[reference] = task
-            task.add_done_callback(lambda done: self._loaded(reference, done))
+            task = asyncio.create_task(self._admit(project, manifest), name=f"load {version}")
+            self._loading[version] = task
+            task.add_done_callback(lambda done: self._loaded(version, done))
         # Shielded: whoever gives up must not take the model from the others.
         return await asyncio.shield(task)
 
-    def _loaded(self, reference: str, task: asyncio.Task[LoadedModel]) -> None:
-        del self._loading[reference]
+    def _loaded(self, version: Owned, task: asyncio.Task[LoadedModel]) -> None:
+        del self._loading[version]
         if task.cancelled():
             return
         exc = task.exception()
         if isinstance(exc, CorruptArtifactError):
-            self._refused[reference] = exc, time.monotonic() + _REFUSED_S
+            self._refused[version] = exc, time.monotonic() + _REFUSED_S
         if exc is not None:
-            log.warning("model_refused", model=reference, why=str(exc))
+            log.warning("model_refused", model=str(version), why=str(exc))
 
-    async def _admit(self, manifest: ModelManifest) -> LoadedModel:
+    async def _admit(self, project: str, manifest: ModelManifest) -> LoadedModel:
         if (size := _size(manifest)) > self._budget:
             raise ResourceExhaustedError(
                 f"{manifest.reference} has {size} bytes, more than HISTILL_INFERENCE__CACHE_BYTES"
             )
         started = time.monotonic()
-        model = await asyncio.to_thread(self._fetch, manifest)
+        with structlog.contextvars.bound_contextvars(project=project):
+            model = await asyncio.to_thread(self._fetch, project, manifest)
         self._make_room(model.size_bytes)
-        self._models[manifest.reference] = model
-        self._refused.pop(manifest.reference, None)
+        self._models[model.owned] = model
+        self._refused.pop(model.owned, None)
         measures.MODELS_LOADED.set(len(self._models))
         self._give_back()  # of runtimes that were tried
         log.info(
             "model_loaded",
-            model=manifest.reference,
+            model=str(model.owned),
             device=model.runtime.device,
             runtime=model.runtime.name,
             precision=model.runtime.precision,
@@ -148,26 +171,27 @@ class ModelPool:
         )
         return model
 
-    def _fetch(self, manifest: ModelManifest) -> LoadedModel:
-        files = {each.path: each for each in manifest.files}
+    def _fetch(self, project: str, manifest: ModelManifest) -> LoadedModel:
+        store, files = self._store_of(project), {each.path: each for each in manifest.files}
+        check_signature(store, catalog.MODELS, manifest, self._verifier, project=project)
 
         def read(path: str) -> bytes:
-            parts = catalog.read_file(self._store, catalog.MODELS, manifest, files[path])
+            parts = catalog.read_file(store, catalog.MODELS, manifest, files[path])
             return b"".join(parts)
 
         runtime = self._load(manifest, read)
         warm_up(manifest, runtime)
         # Of what was tried only this stays.
-        return LoadedModel(manifest, runtime, files[FILES[runtime.precision]].size)
+        return LoadedModel(project, manifest, runtime, files[FILES[runtime.precision]].size)
 
     def _make_room(self, size: int) -> None:
         """Lets models go until the new one fits; whoever still uses one keeps it alive."""
         used = sum(model.size_bytes for model in self._models.values())
-        for reference in [r for r in self._models if r not in self._pinned]:
+        for version in [each for each in self._models if each not in self._pinned]:
             if used + size <= self._budget:
                 return
-            used -= self._models.pop(reference).size_bytes
-            log.info("model_let_go", model=reference)
+            used -= self._models.pop(version).size_bytes
+            log.info("model_let_go", model=str(version))
             self._give_back()
         if used + size > self._budget:
             raise ResourceExhaustedError(

@@ -12,7 +12,10 @@ from histill.api.inference.v2 import grpc_service_pb2_grpc as rpc
 from histill.core.errors import HistillError, InvalidArgumentError, ResourceExhaustedError
 from histill.inference import described, parameters, tensors
 from histill.inference.call import call_of
+from histill.inference.owned import Owned
 from histill.inference.servicer import HEADROOM_BYTES
+from histill.rpc import audit
+from histill.rpc.interceptor import current_caller
 from histill.rpc.statuses import code_of, to_status
 
 if TYPE_CHECKING:
@@ -100,7 +103,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         context: Context,  # noqa: ARG002 - nothing of it matters here
     ) -> pb.ModelReadyResponse:
         """As the proto says; errors of a model that cannot be loaded are the call's."""
-        await self._directory.get(_reference(request.name, request.version), field="name")
+        await self._directory.get(_asked(request.name, request.version), field="name")
         return pb.ModelReadyResponse(ready=True)
 
     async def ServerMetadata(  # noqa: N802
@@ -119,8 +122,8 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         context: Context,  # noqa: ARG002 - nothing of it matters here
     ) -> pb.ModelMetadataResponse:
         """As the proto says."""
-        model = await self._directory.get(_reference(request.name, request.version), field="name")
-        versions = await self._listing.versions(model.manifest.name)
+        model = await self._directory.get(_asked(request.name, request.version), field="name")
+        versions = await self._listing.versions(model.project, model.manifest.name)
         return described.metadata(model, versions)
 
     async def ModelConfig(  # noqa: N802
@@ -129,7 +132,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         context: Context,  # noqa: ARG002 - nothing of it matters here
     ) -> pb.ModelConfigResponse:
         """As the proto says."""
-        model = await self._directory.get(_reference(request.name, request.version), field="name")
+        model = await self._directory.get(_asked(request.name, request.version), field="name")
         config = described.config(model, workers=self._workers, limits=self._limits(model))
         return pb.ModelConfigResponse(config=config)
 
@@ -139,14 +142,17 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         context: Context,  # noqa: ARG002 - nothing of it matters here
     ) -> pb.ModelStatisticsResponse:
         """As the proto says."""
-        chosen = [] if request.version else self._statistics.references(request.name)
+        asked = _asked(request.name, request.version)
+        chosen = [] if request.version else self._statistics.references(asked.project, request.name)
         if request.name and not chosen:  # one version; or asked nothing yet, or unknown
-            reference = _reference(request.name, request.version)
-            chosen = [(await self._directory.find(reference, field="name")).reference]
+            chosen = [(await self._directory.find(asked, field="name")).reference]
+        versions = [Owned(asked.project, reference) for reference in chosen]
         return pb.ModelStatisticsResponse(
             model_stats=[
-                described.statistics(each, self._statistics.peek(each), self._pool.peek(each))
-                for each in chosen
+                described.statistics(
+                    each.reference, self._statistics.peek(each), self._pool.peek(each)
+                )
+                for each in versions
             ]
         )
 
@@ -158,7 +164,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         """As the proto says."""
         _only_repository(request.repository_name)
         response = pb.RepositoryIndexResponse()
-        for each in await self._listing.served():
+        for each in await self._listing.served(current_caller().project):
             if each.loaded or not request.ready:
                 response.models.add(
                     name=each.manifest.name,
@@ -179,7 +185,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
             raise InvalidArgumentError.of(
                 "parameters", "must be empty: models come from the registry as they are"
             )
-        await self._directory.load(request.model_name)
+        await self._directory.load(_asked(request.model_name))
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(  # noqa: N802
@@ -191,7 +197,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         _only_repository(request.repository_name)
         if unknown := sorted(request.parameters.keys() - {"unload_dependents"}):
             raise InvalidArgumentError.of(f"parameters[{unknown[0]}]", "there is no such parameter")
-        self._directory.unload(request.model_name)
+        self._directory.unload(_asked(request.model_name))
         return pb.RepositoryModelUnloadResponse()
 
     async def ModelInfer(  # noqa: N802
@@ -206,12 +212,13 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         """As the proto says."""
         async for request in request_iterator:
             response, final = pb.ModelStreamInferResponse(), False
-            try:
-                final = parameters.flag(request, "triton_enable_empty_final_response")
-                response.infer_response.CopyFrom(await self._infer(request, context))
-            except HistillError as exc:
-                response.error_message = self._told(exc)
-                response.infer_response.id = request.id
+            with audit.part(request):
+                try:
+                    final = parameters.flag(request, "triton_enable_empty_final_response")
+                    response.infer_response.CopyFrom(await self._infer(request, context))
+                except HistillError as exc:
+                    response.error_message = self._told(exc)
+                    response.infer_response.id = request.id
             if final:
                 response.infer_response.parameters["triton_final_response"].bool_param = True
             yield response
@@ -221,6 +228,8 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         """An error within a stream, whose status is that of the whole."""
         status = to_status(exc)
         code = code_of(exc).name
+        audit.note(code=code)
+        audit.note_refusal(exc)
         if code == "INTERNAL":
             log.error("stream_request_failed", why=status.message)
         later = exc.retry_after_s if isinstance(exc, ResourceExhaustedError) else None
@@ -253,11 +262,18 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
             id=request.id,
         )
         tensors.add_outputs(response, found)
+        audit.note_model(model.manifest)
+        audit.note(bytes_out=size)
         return response
 
 
 def _reference(name: str, version_or_alias: str) -> str:
     return f"{name}@{version_or_alias}" if version_or_alias else name
+
+
+def _asked(name: str, version_or_alias: str = "") -> Owned:
+    """What the caller means, which is never another project's."""
+    return Owned(current_caller().project, _reference(name, version_or_alias))
 
 
 def _only_repository(name: str) -> None:

@@ -19,6 +19,8 @@ from histill.ml.appearance import FAR
 from histill.ml.geojson import Outlines
 from histill.ml.images import MAX_FRAMES, MAX_LEVEL, Selection
 from histill.ml.masks import Format
+from histill.rpc import audit
+from histill.rpc.interceptor import current_caller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -98,6 +100,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
             ),
             keep,
         )
+        audit.note_model(answer.manifest)
         mask, confidence_map = b"".join(pieces), answer.found.confidence_map
         if len(mask) + len(confidence_map) > self._max_answer:
             raise TooLargeForOneMessageError(
@@ -121,7 +124,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         outlines, pixel_um = _outlines(header.geojson), images.pixel_size(header.pixel_size_um)
         selection = _selection(header.selection)
         call = call_of(context, urgent=_urgent(header.priority))
-        await self._segmenter.prepare(header.model)
+        await self._segmenter.prepare(header.model, call)
         async with self._uploads.receive(_chunks(parts), header.size_bytes) as file:
             request = Request(
                 header.model,
@@ -145,6 +148,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
                 answer = await work
             finally:
                 work.cancel()
+        audit.note_model(answer.manifest)
         yield pb.SegmentLargeResponse(summary=_summary(answer, header.format))
 
     async def ListModels(  # noqa: N802
@@ -163,7 +167,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
                     loaded=each.loaded,
                     parameters=each.manifest.parameters,
                 )
-                for each in await self._listing.served()
+                for each in await self._listing.served(current_caller().project)
             ]
         )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from histill.core.settings import ServiceSettings
+from histill.core.signing import SigningSettings
 
 _ON_GPU = 8  # images of a run, where nobody says how many
 
@@ -34,7 +35,8 @@ class Batching(BatchLimits):
     """Limits of all models, and what differs for some.
 
     Attributes:
-        models: By name; what is left out of one is as for all.
+        models: By name, ``project/name`` of other projects than ``default``; what is left
+            out of one is as for all.
     """
 
     models: dict[str, BatchLimits] = {}
@@ -67,7 +69,8 @@ class InferencePart(BaseModel):
     """How students are kept and run, and how much is taken in.
 
     Attributes:
-        preload: References that are loaded before the service is ready, and stay.
+        preload: References that are loaded before the service is ready, and stay;
+            ``project/name@alias`` of other projects than ``default``.
         workers: 0 means one for each core on a CPU, which gives more answers a second than
             fewer with more threads each, and one on a GPU.
         threads: Threads of one computation; 0 shares the cores out among the workers.
@@ -100,6 +103,10 @@ class InferencePart(BaseModel):
     max_file_bytes: int = Field(default=1 << 30, ge=1, description="of one image file")
     max_upload_bytes: int = Field(default=2 << 30, ge=1, description="of all streams at a time")
     upload_folder: str = Field(default="", description="of nameless files; empty: in memory")
+    decoder_memory_bytes: int = Field(
+        default=3 << 30, ge=64 << 20, description="of each process that reads files"
+    )
+    decoder_cpu_s: int = Field(default=60, ge=1, le=3600, description="of one task of such")
     upload_idle_s: float = Field(default=30.0, gt=0, description="longest wait for a client")
     tile: int = Field(default=768, ge=256, le=8192, description="larger images are cut into tiles")
     overlap: int = Field(default=128, ge=16, description="of neighbouring tiles, in pixels")
@@ -115,3 +122,4 @@ class InferenceSettings(ServiceSettings):
     """Everything the process reads from its environment."""
 
     inference: InferencePart = InferencePart()
+    signing: SigningSettings = SigningSettings()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from histill.inference.owned import Owned
     from histill.inference.watch import Watch
 
 # Their names for our stages.
@@ -68,19 +69,23 @@ class Counts:
 
 
 class Statistics:
-    """The counts of every version that was asked, by its reference."""
+    """The counts of every version that was asked, of each project apart."""
 
     def __init__(self) -> None:
-        self._counts: defaultdict[str, Counts] = defaultdict(Counts)
+        self._counts: defaultdict[Owned, Counts] = defaultdict(Counts)
 
-    def of(self, reference: str) -> Counts:
+    def of(self, version: Owned) -> Counts:
         """Of ``name@version``, to count with."""
-        return self._counts[reference]
+        return self._counts[version]
 
-    def peek(self, reference: str) -> Counts:
+    def peek(self, version: Owned) -> Counts:
         """Of ``name@version``, to read; all zero where nothing was asked."""
-        return self._counts.get(reference, Counts())
+        return self._counts.get(version, Counts())
 
-    def references(self, name: str = "") -> list[str]:
-        """Versions that were asked, of one model or of all."""
-        return sorted(r for r in self._counts if not name or r.rpartition("@")[0] == name)
+    def references(self, project: str, name: str = "") -> list[str]:
+        """Versions of a project that were asked, of one model or of all."""
+        return sorted(
+            each.reference
+            for each in self._counts
+            if each.project == project and name in {"", each.name}
+        )

@@ -43,9 +43,9 @@ class Watch:
         finally:
             self.seconds[name] += time.monotonic() - started
 
-    def report(self, model: str) -> None:
+    def report(self, project: str, model: str) -> None:
         """Hands the sums to the metrics, under the model's name."""
         for name, seconds in self.seconds.items():
-            measures.STAGE_SECONDS.labels(model, name).observe(seconds)
+            measures.STAGE_SECONDS.labels(project, model, name).observe(seconds)
         for size, _ in self.runs:
-            measures.BATCH_SIZE.labels(model).observe(size)
+            measures.BATCH_SIZE.labels(project, model).observe(size)

@@ -12,26 +12,29 @@ from typing import TYPE_CHECKING, Any
 from histill.api.registry.v1 import registry_service_pb2 as pb
 from histill.api.registry.v1 import registry_service_pb2_grpc as rpc
 from histill.core import catalog, messages
-from histill.core.catalog import DATASETS, MODELS
+from histill.core.catalog import DATASETS, MODELS, M, Shelf
 from histill.core.errors import InvalidArgumentError, NotFoundError
 from histill.core.headers import model_manifest
 from histill.core.manifests import STATISTICS, TORCHSCRIPT, WEIGHTS
 from histill.core.names import Reference, check_alias, check_name, parse_reference
+from histill.core.projects import DEFAULT
 from histill.core.torchscript import check_program
 from histill.registry import headers
 from histill.registry.paging import page
 from histill.registry.receiving import announced_files, receive
 from histill.registry.shards import check_shards
 from histill.registry.weights import count_parameters
+from histill.rpc.interceptor import current_caller
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     import grpc
 
     from histill.core.clock import Clock
     from histill.core.manifests import ModelManifest
     from histill.core.ports import ObjectStore, VersionCounter
+    from histill.core.signing import Signer
     from histill.registry.settings import UploadPart
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -41,12 +44,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RegistryServicer(rpc.RegistryServiceServicer):
-    """Serves ``RegistryService``; everything that blocks runs in threads."""
+    """Serves ``RegistryService``; everything that blocks runs in threads.
 
-    objects: ObjectStore
-    versions: VersionCounter
+    Attributes:
+        store_of: A project's part of the object store: there is no other way to one.
+        numbers_of: A project's version numbers.
+        upload: What an upload may be.
+        clock: Says when something was made.
+        signer: Signs what is published; ``None`` leaves it unsigned.
+    """
+
+    store_of: Callable[[str], ObjectStore]
+    numbers_of: Callable[[str], VersionCounter]
     upload: UploadPart
     clock: Clock
+    signer: Signer | None = None
 
     async def UploadModel(
         self, request_iterator: AsyncIterator[pb.UploadModelRequest], context: Context
@@ -62,7 +74,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
             parameters = await asyncio.to_thread(_parameters, folder, manifest)
             manifest = manifest.model_copy(update={"parameters": parameters})
             published = await asyncio.to_thread(
-                catalog.publish, self.objects, self.versions, MODELS, manifest, paths
+                self._publish, current_caller().project, MODELS, manifest, paths
             )
         return pb.UploadModelResponse(model=messages.model_message(published, {}))
 
@@ -85,9 +97,24 @@ class RegistryServicer(rpc.RegistryServiceServicer):
                 max_pixels=self.upload.max_pixels,
             )
             published = await asyncio.to_thread(
-                catalog.publish, self.objects, self.versions, DATASETS, manifest, paths
+                self._publish, current_caller().project, DATASETS, manifest, paths
             )
         return pb.UploadDatasetResponse(dataset=messages.dataset_message(published))
+
+    def _objects(self) -> ObjectStore:
+        """What the caller may know of; the same in the threads that its call starts."""
+        return self.store_of(current_caller().project)
+
+    def _publish(self, project: str, shelf: Shelf[M], manifest: M, paths: Sequence[Path]) -> M:
+        return catalog.publish(
+            self.store_of(project),
+            self.numbers_of(project),
+            shelf,
+            manifest,
+            paths,
+            signer=self.signer,
+            project=project,
+        )
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -108,16 +135,16 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         for file in manifest.files:
             if request.paths and file.path not in request.paths:
                 continue
-            parts = catalog.read_file(self.objects, MODELS, manifest, file)
+            parts = catalog.read_file(self._objects(), MODELS, manifest, file)
             while (data := await asyncio.to_thread(next, parts, None)) is not None:
                 chunk = pb.FileChunk(path=file.path, data=data)
                 yield pb.DownloadModelResponse(chunk=chunk)
 
     def _find_model(self, reference: str) -> ModelManifest:
-        return catalog.find(self.objects, MODELS, parse_reference(reference, field="reference"))
+        return catalog.find(self._objects(), MODELS, parse_reference(reference, field="reference"))
 
     def _message(self, manifest: ModelManifest) -> Any:
-        return messages.model_message(manifest, catalog.aliases(self.objects, manifest.name))
+        return messages.model_message(manifest, catalog.aliases(self._objects(), manifest.name))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """One model."""
@@ -135,9 +162,9 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         return await asyncio.to_thread(self._list_models, request)
 
     def _list_models(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
-        every = catalog.iterate(self.objects, MODELS, name=request.model_name)
+        every = catalog.iterate(self._objects(), MODELS, name=request.model_name)
         found, token = page(every, size=request.page_size, token=request.page_token)
-        aliases = {m.name: catalog.aliases(self.objects, m.name) for m in found}
+        aliases = {m.name: catalog.aliases(self._objects(), m.name) for m in found}
         models = [messages.model_message(m, aliases[m.name]) for m in found]
         return pb.ListModelsResponse(models=models, next_page_token=token)
 
@@ -147,7 +174,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         """Removes one version."""
         del context
         reference = _exact(request.reference)
-        await asyncio.to_thread(catalog.delete, self.objects, MODELS, reference)
+        await asyncio.to_thread(catalog.delete, self._objects(), MODELS, reference)
         return pb.DeleteModelResponse()
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.SetAliasResponse:
@@ -155,7 +182,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         del context
         reference = parse_reference(request.reference, field="reference")
         alias = check_alias(request.alias, field="alias")
-        manifest = await asyncio.to_thread(catalog.set_alias, self.objects, reference, alias)
+        manifest = await asyncio.to_thread(catalog.set_alias, self._objects(), reference, alias)
         return pb.SetAliasResponse(model=await asyncio.to_thread(self._message, manifest))
 
     async def DeleteAlias(
@@ -165,7 +192,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         del context
         name = check_name(request.model_name, field="model_name")
         alias = check_alias(request.alias, field="alias")
-        await asyncio.to_thread(catalog.delete_alias, self.objects, name, alias)
+        await asyncio.to_thread(catalog.delete_alias, self._objects(), name, alias)
         return pb.DeleteAliasResponse()
 
     async def GetDataset(
@@ -174,7 +201,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         """One dataset."""
         del context
         reference = parse_reference(request.reference, field="reference", aliases=False)
-        manifest = await asyncio.to_thread(catalog.find, self.objects, DATASETS, reference)
+        manifest = await asyncio.to_thread(catalog.find, self._objects(), DATASETS, reference)
         return pb.GetDatasetResponse(dataset=messages.dataset_message(manifest))
 
     async def ListDatasets(
@@ -185,7 +212,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         return await asyncio.to_thread(self._list_datasets, request)
 
     def _list_datasets(self, request: pb.ListDatasetsRequest) -> pb.ListDatasetsResponse:
-        every = catalog.iterate(self.objects, DATASETS)
+        every = catalog.iterate(self._objects(), DATASETS)
         found, token = page(every, size=request.page_size, token=request.page_token)
         datasets = [messages.dataset_message(manifest) for manifest in found]
         return pb.ListDatasetsResponse(datasets=datasets, next_page_token=token)
@@ -196,13 +223,13 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         """Removes one version of a dataset."""
         del context
         reference = _exact(request.reference)
-        await asyncio.to_thread(catalog.delete, self.objects, DATASETS, reference)
+        await asyncio.to_thread(catalog.delete, self._objects(), DATASETS, reference)
         return pb.DeleteDatasetResponse()
 
     async def ready(self) -> None:
         """Returns when S3 and Redis answer."""
-        await asyncio.to_thread(self.objects.ping)
-        await asyncio.to_thread(self.versions.ping)
+        await asyncio.to_thread(self.store_of(DEFAULT).ping)
+        await asyncio.to_thread(self.numbers_of(DEFAULT).ping)
 
 
 def _parameters(folder: Path, manifest: ModelManifest) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from histill.core.settings import ServiceSettings
+from histill.core.signing import SigningSettings
 
 
 class UploadPart(BaseModel):
@@ -22,3 +23,4 @@ class RegistrySettings(ServiceSettings):
     """Everything the registry service reads from ``HISTILL_*``."""
 
     upload: UploadPart = UploadPart()
+    signing: SigningSettings = SigningSettings()

@@ -173,7 +173,7 @@ async def test_a_run_is_counted_once_with_its_size() -> None:
     await asyncio.gather(*asked)
     for watch in watches:
         counts.answered(watch, images=1)
-        watch.report(name)
+        watch.report("acme", name)
         assert watch.seconds["queue"] > 0.005
         assert watch.seconds["compute"] > 0
     made = described.statistics(f"{name}@1", counts, None)
@@ -184,7 +184,8 @@ async def test_a_run_is_counted_once_with_its_size() -> None:
         sample.name.removeprefix("histill_inference_batch_size"): sample.value
         for metric in measures.BATCH_SIZE.collect()
         for sample in metric.samples
-        if sample.labels["model"] == name and "le" not in sample.labels
+        if (sample.labels["project"], sample.labels["model"]) == ("acme", name)
+        and "le" not in sample.labels
     }
     assert (seen["_count"], seen["_sum"]) == (1, 3)
 

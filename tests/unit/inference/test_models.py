@@ -21,6 +21,7 @@ from histill.core.errors import (
 )
 from histill.core.manifests import INT8, INT8_LOSS, ONNX
 from histill.core.names import Reference
+from histill.core.projects import DEFAULT, scoped
 from histill.core.specs import NetworkSpec
 from histill.inference import choosing
 from histill.inference.choosing import Means
@@ -28,6 +29,7 @@ from histill.inference.directory import Directory
 from histill.inference.listing import Listing
 from histill.inference.models import ModelPool
 from histill.inference.onnx_runtime import OnnxRuntime
+from histill.inference.owned import Owned
 from students import manifest, publish, student
 
 if TYPE_CHECKING:
@@ -66,15 +68,19 @@ def loader() -> Loader:
     return Loader()
 
 
+def mine(reference: str) -> Owned:
+    return Owned(DEFAULT, reference)
+
+
 def pool_of(store: MemoryObjects, loader: Loader, *, models: float = 10) -> ModelPool:
-    return ModelPool(store, loader, budget_bytes=int(models * SIZE))
+    return ModelPool(partial(scoped, store), loader, budget_bytes=int(models * SIZE))
 
 
 async def test_many_who_ask_load_once(store: MemoryObjects, loader: Loader, tmp_path: Path) -> None:
     """Concurrent requests for a model wait for one load and get the same model."""
     made = publish(store, DATA, tmp_path)
     pool = pool_of(store, loader)
-    models = await asyncio.gather(*(pool.get(made) for _ in range(5)))
+    models = await asyncio.gather(*(pool.get(DEFAULT, made) for _ in range(5)))
     assert loader.loaded == ["nuclei@1"]
     assert all(each is models[0] for each in models)
 
@@ -86,20 +92,20 @@ async def test_the_least_recently_used_goes_first(
     first, second, third = (publish(store, DATA, tmp_path) for _ in range(3))
     pool = pool_of(store, loader, models=2.5)
     for each in (first, second, first, third):
-        await pool.get(each)
-    assert pool.loaded() == {"nuclei@1", "nuclei@3"}
+        await pool.get(DEFAULT, each)
+    assert pool.loaded(DEFAULT) == {"nuclei@1", "nuclei@3"}
 
 
 async def test_pinned_models_stay(store: MemoryObjects, loader: Loader, tmp_path: Path) -> None:
     """What is pinned is not pushed out; what then finds no room is refused."""
     first, second, third = (publish(store, DATA, tmp_path) for _ in range(3))
     pool = pool_of(store, loader, models=2.5)
-    pool.pin({"nuclei@1", "nuclei@2"})
-    await pool.get(first)
-    await pool.get(second)
+    pool.pin({mine("nuclei@1"), mine("nuclei@2")})
+    await pool.get(DEFAULT, first)
+    await pool.get(DEFAULT, second)
     with pytest.raises(ResourceExhaustedError, match="HISTILL_INFERENCE__CACHE_BYTES"):
-        await pool.get(third)
-    assert pool.loaded() == {"nuclei@1", "nuclei@2"}
+        await pool.get(DEFAULT, third)
+    assert pool.loaded(DEFAULT) == {"nuclei@1", "nuclei@2"}
 
 
 async def test_a_model_larger_than_the_budget_is_refused(
@@ -108,7 +114,7 @@ async def test_a_model_larger_than_the_budget_is_refused(
     """It is not even fetched."""
     made = publish(store, DATA, tmp_path)
     with pytest.raises(ResourceExhaustedError, match="more than HISTILL_INFERENCE__CACHE_BYTES"):
-        await pool_of(store, loader, models=0.5).get(made)
+        await pool_of(store, loader, models=0.5).get(DEFAULT, made)
     assert loader.loaded == []
 
 
@@ -121,10 +127,10 @@ async def test_corrupt_bytes_are_refused_and_not_fetched_again_at_once(
     store.data["models/nuclei/1/model.onnx"] = good[:-1] + b"!"
     pool = pool_of(store, loader)
     with pytest.raises(CorruptArtifactError, match="differs from its manifest"):
-        await pool.get(made)
+        await pool.get(DEFAULT, made)
     store.data["models/nuclei/1/model.onnx"] = good
     with pytest.raises(CorruptArtifactError, match="differs from its manifest"):
-        await pool.get(made)
+        await pool.get(DEFAULT, made)
     assert loader.loaded == []
 
 
@@ -151,8 +157,8 @@ async def test_the_budget_counts_what_stays(store: MemoryObjects, tmp_path: Path
     """Of two files that were read only the one that answers takes room."""
     small = student(channels=3, classes=2, threshold=100.0)
     made = publish_with_int8(store, tmp_path, small)
-    pool = ModelPool(store, in_integers, budget_bytes=max(SIZE, len(small)))
-    model = await pool.get(made)
+    pool = ModelPool(partial(scoped, store), in_integers, budget_bytes=max(SIZE, len(small)))
+    model = await pool.get(DEFAULT, made)
     assert model.size_bytes == len(small)
     assert model.runtime.precision == "int8"
 
@@ -162,16 +168,18 @@ async def test_a_damaged_second_file_is_refused(store: MemoryObjects, tmp_path: 
     made = publish_with_int8(store, tmp_path, DATA)
     store.data[f"models/nuclei/1/{INT8}"] = DATA[:-1] + b"!"
     means = Means(workers=1, threads=1, device="cpu", runtime="auto", precision="auto")
-    pool = ModelPool(store, partial(choosing.load, means=means), budget_bytes=10 * SIZE)
+    pool = ModelPool(
+        partial(scoped, store), partial(choosing.load, means=means), budget_bytes=10 * SIZE
+    )
     with pytest.raises(CorruptArtifactError, match=r"model\.int8\.onnx differs from its manifest"):
-        await pool.get(made)
+        await pool.get(DEFAULT, made)
 
 
 async def test_a_teacher_cannot_be_served(store: MemoryObjects, loader: Loader) -> None:
     """A version without model.onnx is refused with what to do."""
     teacher = manifest(DATA).model_copy(update={"files": ()})
     with pytest.raises(FailedPreconditionError, match="distil a student"):
-        await pool_of(store, loader).get(teacher)
+        await pool_of(store, loader).get(DEFAULT, teacher)
 
 
 def publish_classifier(store: MemoryObjects, folder: Path) -> ModelManifest:
@@ -189,7 +197,7 @@ async def test_a_classifier_cannot_be_served(
     directory = directory_of(store, pool_of(store, loader))
     words = r"digits@1 is for classification and cannot be served here"
     with pytest.raises(FailedPreconditionError, match=words):
-        await directory.get("digits")
+        await directory.get(mine("digits"))
     assert loader.loaded == []
 
 
@@ -199,9 +207,9 @@ async def test_classifiers_are_not_listed(
     """Neither among all models nor as a version of theirs, and the others are."""
     publish_classifier(store, tmp_path)
     publish(store, DATA, tmp_path)
-    listing = Listing(store, pool_of(store, loader))
-    assert [each.manifest.reference for each in await listing.served()] == ["nuclei@1"]
-    assert await listing.versions("digits") == []
+    listing = Listing(partial(scoped, store), pool_of(store, loader))
+    assert [each.manifest.reference for each in await listing.served(DEFAULT)] == ["nuclei@1"]
+    assert await listing.versions(DEFAULT, "digits") == []
 
 
 async def test_an_alias_that_moves_to_a_classifier_changes_nothing(
@@ -215,7 +223,7 @@ async def test_an_alias_that_moves_to_a_classifier_changes_nothing(
         changes = {"task": "classification", "image_size": 32}
         publish(store, DATA, tmp_path, like=manifest(DATA).model_copy(update=changes))
         await asyncio.sleep(0.1)
-        assert (await directory.get("nuclei")).manifest.version == 1
+        assert (await directory.get(mine("nuclei"))).manifest.version == 1
 
 
 @contextlib.asynccontextmanager
@@ -238,7 +246,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def directory_of(
     store: MemoryObjects, pool: ModelPool, *preload: str, poll_s: float = 0.02
 ) -> Directory:
-    return Directory(store, pool, preload=preload, poll_s=poll_s)
+    return Directory(partial(scoped, store), pool, preload=preload, poll_s=poll_s)
 
 
 async def test_references_are_looked_up(
@@ -254,11 +262,11 @@ async def test_references_are_looked_up(
         ("nuclei@1", "nuclei@1"),
         ("nuclei@production", "nuclei@1"),
     ):
-        assert (await directory.get(reference)).manifest.reference == expected
+        assert (await directory.get(mine(reference))).manifest.reference == expected
     with pytest.raises(NotFoundError):
-        await directory.get("nuclei@stable")
+        await directory.get(mine("nuclei@stable"))
     with pytest.raises(InvalidArgumentError, match=r"^model: "):
-        await directory.get("No Name")
+        await directory.get(mine("No Name"))
 
 
 async def test_preloaded_models_are_missing_until_they_are_there(
@@ -286,8 +294,8 @@ async def test_a_new_version_is_warm_before_it_answers(
         publish(store, DATA, tmp_path)
         seen = set()
         async with asyncio.timeout(5):
-            while (await directory.get("nuclei")).manifest.version == 1:
-                seen.add(frozenset(pool.loaded()))
+            while (await directory.get(mine("nuclei"))).manifest.version == 1:
+                seen.add(frozenset(pool.loaded(DEFAULT)))
                 await asyncio.sleep(0.005)
         assert seen <= {frozenset({"nuclei@1"}), frozenset({"nuclei@1", "nuclei@2"})}
     assert loader.loaded == ["nuclei@1", "nuclei@2"]
@@ -303,7 +311,7 @@ async def test_a_corrupt_new_version_changes_nothing(
         await until(lambda: not directory.missing())
         publish(store, b"no model", tmp_path)
         await asyncio.sleep(0.2)
-        assert (await directory.get("nuclei")).manifest.version == 1
+        assert (await directory.get(mine("nuclei"))).manifest.version == 1
         assert not directory.missing()
 
 
@@ -321,7 +329,7 @@ async def test_without_a_store_what_is_loaded_answers(
 
         monkeypatch.setattr(store, "list_folders", down)
         await asyncio.sleep(0.1)
-        assert (await directory.get("nuclei")).manifest.version == 1
+        assert (await directory.get(mine("nuclei"))).manifest.version == 1
 
 
 async def test_a_deleted_model_is_no_longer_found(
@@ -331,11 +339,11 @@ async def test_a_deleted_model_is_no_longer_found(
     publish(store, DATA, tmp_path)
     directory = directory_of(store, pool_of(store, loader))
     async with following(directory):
-        await directory.get("nuclei")
+        await directory.get(mine("nuclei"))
         catalog.delete(store, catalog.MODELS, Reference("nuclei", version=1))
         await asyncio.sleep(0.2)
         with pytest.raises(NotFoundError):
-            await directory.get("nuclei")
+            await directory.get(mine("nuclei"))
 
 
 async def test_what_was_let_go_stays_away(
@@ -344,18 +352,18 @@ async def test_what_was_let_go_stays_away(
     """Neither a round of following that has begun nor one that follows loads it again."""
     publish(store, DATA, tmp_path)
     pool = pool_of(store, loader)
-    directory = Directory(store, pool, preload=(), poll_s=0.01)
-    await directory.get("nuclei")
+    directory = Directory(partial(scoped, store), pool, preload=(), poll_s=0.01)
+    await directory.get(mine("nuclei"))
     following = asyncio.create_task(directory.follow())
     try:
         for _ in range(5):
             await asyncio.sleep(0.02)
-            if pool.loaded():
-                directory.unload("nuclei")
+            if pool.loaded(DEFAULT):
+                directory.unload(mine("nuclei"))
             await asyncio.sleep(0.05)
-            assert not pool.loaded()
-            await directory.get("nuclei")
-            assert pool.loaded()
+            assert not pool.loaded(DEFAULT)
+            await directory.get(mine("nuclei"))
+            assert pool.loaded(DEFAULT)
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -365,11 +373,13 @@ async def test_what_was_let_go_stays_away(
 async def test_unloading_wants_a_name(store: MemoryObjects, loader: Loader, tmp_path: Path) -> None:
     """A version or nonsense is refused by field; what is not loaded, and what stays, says so."""
     publish(store, DATA, tmp_path)
-    directory = Directory(store, pool_of(store, loader), preload=("nuclei",), poll_s=1)
+    directory = Directory(
+        partial(scoped, store), pool_of(store, loader), preload=("nuclei",), poll_s=1
+    )
     for wrong in ("nuclei@1", "Bad Name", ""):
         with pytest.raises(InvalidArgumentError, match=r"^model_name: "):
-            directory.unload(wrong)
+            directory.unload(mine(wrong))
     with pytest.raises(NotFoundError, match="no version of other is loaded"):
-        directory.unload("other")
+        directory.unload(mine("other"))
     with pytest.raises(FailedPreconditionError, match="PRELOAD"):
-        directory.unload("nuclei")
+        directory.unload(mine("nuclei"))
