@@ -9,7 +9,19 @@ import sys
 
 import typer
 
-from histill.cli import datasets, demo, doctor, jobs, models, privacy, segment, up
+from histill.cli import (
+    audit,
+    datasets,
+    demo,
+    doctor,
+    jobs,
+    keys,
+    models,
+    privacy,
+    segment,
+    signing,
+    up,
+)
 from histill.cli.output import complain
 from histill.core.errors import HistillError, InvalidArgumentError, SettingsError, UnavailableError
 
@@ -23,6 +35,10 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(audit.app, name="audit")
+app.add_typer(signing.app, name="signing")
+models.app.command("verify")(signing.verify)
+app.add_typer(keys.app, name="keys")
 app.command("segment")(segment.segment)
 app.command("up")(up.up)
 app.command("demo")(demo.demo)

@@ -1,4 +1,4 @@
-"""``histill privacy``: what a model, or generated samples, tell about images."""
+"""``histill privacy``: what models and samples tell about images, and how images go."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from histill.cli.audit_examples import (
 from histill.cli.local_models import LocalModel, fetch
 from histill.cli.neighbours import neighbours
 from histill.cli.output import JsonFlag, print_json, print_table, say
+from histill.cli.purge import purge
 from histill.client import Client
 from histill.core.errors import InvalidArgumentError
 from histill.ml.membership import MIN_REFERENCES, Attack, loss_attack, reference_attack
 
-app = typer.Typer(no_args_is_help=True, help="What models and samples tell about images.")
+app = typer.Typer(no_args_is_help=True, help="What models and samples tell about images; removal.")
 
 _MEMBERS, _NON_MEMBERS, _REFERENCE = (
     "--members",
@@ -167,3 +168,4 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 
 app.command()(neighbours)
+app.command()(purge)

@@ -11,8 +11,20 @@ errors are those of ``histill.core.errors``.
 from histill.client.client import Client
 from histill.client.datasets import Datasets
 from histill.client.jobs import Jobs
+from histill.client.keys import Keys
 from histill.client.models import Models
+from histill.client.privacy import Privacy
 from histill.client.segmentation import Segmentation, Segmenter
 from histill.client.settings import ClientSettings
 
-__all__ = ["Client", "ClientSettings", "Datasets", "Jobs", "Models", "Segmentation", "Segmenter"]
+__all__ = [
+    "Client",
+    "ClientSettings",
+    "Datasets",
+    "Jobs",
+    "Keys",
+    "Models",
+    "Privacy",
+    "Segmentation",
+    "Segmenter",
+]

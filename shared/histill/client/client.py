@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Self
 
 from histill.client.datasets import Datasets
 from histill.client.jobs import Jobs
+from histill.client.keys import Keys
 from histill.client.models import Models
+from histill.client.privacy import Privacy
 from histill.client.segmentation import Segmenter
 from histill.client.settings import ClientSettings, load_client
 from histill.rpc.channel import ChannelTls, sync_channel
@@ -30,6 +32,8 @@ class Client:
         models: Push, find, fetch, alias and remove models.
         datasets: Push, find and remove datasets.
         inference: Segment images.
+        keys: Make, list and revoke API keys.
+        privacy: Remove jobs and datasets with every trace.
     """
 
     def __init__(self, settings: ClientSettings) -> None:
@@ -39,8 +43,10 @@ class Client:
             for target in (settings.jobs, settings.registry, settings.inference)
         )
         self.jobs = Jobs(jobs, timeout_s=settings.timeout_s)
+        self.privacy = Privacy(jobs, timeout_s=settings.timeout_s)
         self.models = Models(registry, timeout_s=settings.timeout_s)
         self.datasets = Datasets(registry, timeout_s=settings.timeout_s)
+        self.keys = Keys(registry, timeout_s=settings.timeout_s)
         self.inference = Segmenter(inference, timeout_s=settings.timeout_s)
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +24,6 @@ _EVERY_NTH_IS_VAL = 5
 _CHANNELS = (1, 3)
 _UINT16_MAX = 65535
 _OBJECT_CLASSES = 2  # background and object: what numbered objects become
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,10 @@ def pack(
     channels: int,
     label_kind: dataset_pb2.LabelKind.ValueType = dataset_pb2.LABEL_KIND_UNSPECIFIED,
 ) -> Packed:
-    """Writes shards of ``{split}/{id}.image.png`` and ``{split}/{id}.label.png``.
+    """Writes shards of ``{split}/{number}.image.png`` and ``{split}/{number}.label.png``.
 
-    Training images may come without a label.
+    Nothing but pixels leaves this machine: names of files, headers and metadata do not.
+    Training images may come without a label. What is burnt into pixels stays there.
 
     Args:
         folder: See ``Datasets.push``.
@@ -90,7 +89,8 @@ def pack(
                     archive.close()
                 shards.append(out / f"shard-{len(shards):05d}.tar")
                 archive = tarfile.open(shards[-1], "w")  # noqa: SIM115 - closed below
-            stem = f"{pair.split}/{index:05d}-{_UNSAFE.sub('-', pair.image.stem)[:80]}"
+            # A number, and not the file's own name, which may be a patient's.
+            stem = f"{pair.split}/{index:05d}"
             _add(archive, f"{stem}.image.png", image)
             if label is not None and pair.label is not None:
                 _add(archive, f"{stem}.label.png", label)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from dicoms import dicom
 from histill.api.registry.v1 import dataset_pb2
 from histill.client.packing import count_unlabeled, pack, val_pairs
 from histill.core.errors import InvalidArgumentError
 from histill.ml.decoding import decode
 from histill.ml.images import fit_channels
+from traces import found_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +38,7 @@ def test_splits_are_kept_and_images_become_rgb(tmp_path: Path) -> None:
     assert packed.splits == {"train": 1, "val": 1}
     with tarfile.open(packed.shards[0]) as archive:
         names = archive.getnames()
-        assert names[0] == "train/00000-a-b-c.image.png"
+        assert names[0] == "train/00000.image.png"
         member = archive.extractfile(names[0])
         assert member is not None
         assert Image.open(io.BytesIO(member.read())).mode == "RGB"
@@ -90,7 +93,7 @@ def test_training_sees_what_serving_will(tmp_path: Path) -> None:
     Image.fromarray(deep).save(tmp_path / "images" / "a.png")
     packed = pack(tmp_path, tmp_path, classes=2, channels=3)
     with tarfile.open(packed.shards[0]) as archive:
-        member = archive.extractfile("val/00000-a.image.png")
+        member = archive.extractfile("val/00000.image.png")
         assert member is not None
         stored = np.asarray(Image.open(io.BytesIO(member.read())))
     with (tmp_path / "images" / "a.png").open("rb") as file:
@@ -128,7 +131,9 @@ def test_training_images_may_come_without_labels(tmp_path: Path) -> None:
     packed = pack(tmp_path, tmp_path, classes=2, channels=3)
     assert (packed.splits, packed.unlabeled) == ({"train": 2, "val": 1}, 1)
     with tarfile.open(packed.shards[0]) as archive:
-        assert [name for name in archive.getnames() if "-a." in name] == ["train/00000-a.image.png"]
+        assert [name for name in archive.getnames() if "/00000." in name] == [
+            "train/00000.image.png"
+        ]
     (tmp_path / "train" / "labels" / "b.png").unlink()
     (tmp_path / "train" / "labels").rmdir()
     assert pack(tmp_path, tmp_path, classes=2, channels=3).unlabeled == 2
@@ -182,3 +187,33 @@ def test_a_folder_of_something_else_says_what_is_expected(tmp_path: Path) -> Non
     """A folder without images says which folders are looked for."""
     with pytest.raises(InvalidArgumentError, match="neither images/ and labels/"):
         pack(tmp_path, tmp_path, classes=2, channels=3)
+
+
+def test_nothing_but_pixels_leaves_the_machine(tmp_path: Path) -> None:
+    """No file's name, text, EXIF, colour profile or DICOM header is in a shard."""
+    secret = "Quartz"
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    noted, exif = PngInfo(), Image.Exif()
+    noted.add_text("Patient", f"{secret}^Zebediah")
+    noted.add_itxt("XML:com.adobe.xmp", f"<x:xmpmeta>{secret}</x:xmpmeta>")
+    exif[0x010E] = exif[0x9C9B] = f"{secret} 1931-07-04"
+    plain = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    images = tmp_path / "images"
+    plain.save(images / f"{secret}-a.png", pnginfo=noted, exif=exif, icc_profile=b"Quartz" * 40)
+    plain.save(images / f"{secret}-b.jpg", exif=exif, comment=secret.encode())
+    plain.save(images / f"{secret}-c.tif", description=secret, artist=secret)
+    scan = dicom(np.zeros((4, 4), np.uint8), PatientName=f"{secret}^Z", PatientComments=secret)
+    (images / f"{secret}-d.dcm").write_bytes(scan)
+    for name in "abcd":
+        label = Image.fromarray(np.ones((4, 4), np.uint8))
+        label.save(tmp_path / "labels" / f"{secret}-{name}.png", pnginfo=noted)
+    packed = pack(tmp_path, tmp_path, classes=2, channels=3)
+    data = b"".join(shard.read_bytes() for shard in packed.shards)
+    assert len(data) > 1000
+    assert found_in([("shard", data)], [secret, "Zebediah", "1931-07-04"]) == []
+    with tarfile.open(packed.shards[0]) as archive:
+        for member in archive:
+            file = archive.extractfile(member)
+            assert file is not None
+            assert Image.open(io.BytesIO(file.read())).info == {}

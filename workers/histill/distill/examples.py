@@ -81,8 +81,10 @@ def _decode(name: str, data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=["PNG"])
         image.load()
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as exc:
+        # Without the reason's words: they may quote text of the file.
         raise dataset_invalid(
-            f"{name} cannot be decoded: {exc}", hint="Images and labels are PNG files."
+            f"{name} cannot be decoded ({type(exc).__name__})",
+            hint="Images and labels are PNG files.",
         ) from exc
     return image
 

@@ -32,8 +32,7 @@ def scratch_folder(parent: str) -> Iterator[Path]:
         parent: Where to make it; empty takes the system's folder for temporary files.
     """
     base = Path(parent or tempfile.gettempdir())
-    for left in base.glob(f"{_PREFIX}*"):
-        _sweep(left)
+    _sweep_all(base)
     # Locked before it gets the name that others sweep.
     made = Path(tempfile.mkdtemp(prefix="histill-new-", dir=base))
     with (made / _LOCK).open("w") as lock:
@@ -43,6 +42,17 @@ def scratch_folder(parent: str) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def work_folders(base: Path) -> Iterator[Path]:
+    """Folders of attempts of all workers here; what killed workers left is removed first."""
+    _sweep_all(base)
+    yield from base.glob(f"{_PREFIX}*/*/")
+
+
+def _sweep_all(base: Path) -> None:
+    for left in base.glob(f"{_PREFIX}*"):
+        _sweep(left)
 
 
 def _sweep(folder: Path) -> None:

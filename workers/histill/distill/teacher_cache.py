@@ -2,7 +2,8 @@
 
 An entry is keyed by the teacher's and the image's content and by the view, so that it
 is right whatever job asks. Entries are written whole or not at all; one that cannot be
-read is a miss. The least recently used go first when the folder is full.
+read is a miss. The least recently used go first when the folder is full. Each version of a
+dataset has a folder of its own, which is removed with it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import numpy as np
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
 log = structlog.get_logger()
@@ -59,11 +62,11 @@ class TeacherCache:
         except FileNotFoundError:
             return None
         except (OSError, zlib.error) as exc:
-            log.warning("teacher_cache_entry_unreadable", path=str(path), why=str(exc))
+            log.warning("teacher_cache_entry_unreadable", entry=path.name, why=str(exc))
             return None
         count = int(np.prod(shape))
         if len(planes) != 2 * count:
-            log.warning("teacher_cache_entry_unreadable", path=str(path), why="wrong size")
+            log.warning("teacher_cache_entry_unreadable", entry=path.name, why="wrong size")
             return None
         low_high = np.frombuffer(planes, dtype=np.uint8).reshape(2, count)
         return np.ascontiguousarray(low_high.T).view("<f2").reshape(shape)
@@ -84,20 +87,43 @@ class TeacherCache:
                     Path(file.name).unlink(missing_ok=True)
                     raise
         except OSError as exc:
-            log.warning("teacher_cache_not_written", path=str(path), why=str(exc))
+            log.warning("teacher_cache_not_written", entry=path.name, why=str(exc))
 
     def trim(self) -> None:
         """Removes the least recently used entries until the rest fits the limit."""
-        found = []
-        for path in self.folder.glob("??/*"):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:  # another run trims too
-                continue
-            found.append((stat.st_mtime, stat.st_size, path))
-        total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if total <= self.limit:
-                break
-            path.unlink(missing_ok=True)
-            total -= size
+        _trim(self.folder.glob("??/*"), self.limit)
+
+
+def cache_folder(root: str, *, project: str, dataset: str) -> str:
+    """Folder for what was said about a dataset's images, so that it can go with the dataset.
+
+    Args:
+        root: Of all datasets; empty for no cache.
+        project: Whose dataset.
+        dataset: ``name@version``.
+
+    Returns:
+        ``{root}/{project}/{dataset}``, or empty.
+    """
+    return str(Path(root) / project / dataset) if root else ""
+
+
+def trim(root: Path, limit: int) -> None:
+    """As ``TeacherCache.trim``, over the folders of all datasets together."""
+    _trim(root.glob("*/*@*/??/*"), limit)
+
+
+def _trim(paths: Iterable[Path], limit: int) -> None:
+    found = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except FileNotFoundError:  # another run trims too
+            continue
+        found.append((stat.st_mtime, stat.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= limit:
+            break
+        path.unlink(missing_ok=True)
+        total -= size
