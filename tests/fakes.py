@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING
 
 from histill.core.errors import NotFoundError
+from histill.core.events import JobEvent, event_order
+from histill.core.jobs import JobKind, JobState
+from histill.core.ports import Mention, SeenLease, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from histill.core.events import JobEvent
     from histill.core.jobs import Job, Progress
 
 
@@ -43,6 +47,9 @@ class MemoryObjects:
     def list(self, prefix: str) -> Iterator[str]:
         yield from sorted(key for key in self.data if key.startswith(prefix))
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        yield from ((key, len(self.data[key])) for key in self.list(prefix))
+
     def list_folders(self, prefix: str) -> Iterator[str]:
         rest = (key.removeprefix(prefix) for key in self.list(prefix))
         yield from sorted({key.split("/")[0] for key in rest if "/" in key})
@@ -53,6 +60,9 @@ class MemoryObjects:
     def delete_prefix(self, prefix: str) -> None:
         for key in list(self.list(prefix)):
             del self.data[key]
+
+    def keeps_versions(self) -> bool:
+        return False
 
     def ping(self) -> None:
         pass
@@ -83,21 +93,42 @@ class MemoryIndex:
         default_factory=lambda: defaultdict(threading.Lock)
     )
 
-    def save(self, job: Job) -> None:
+    def save(self, job: Job) -> bool:
+        before = self.records.get(job.id)
+        if before and before.revision > job.revision:
+            return False
         self.records[job.id] = job
+        return True
 
     def get(self, job_id: str) -> Job | None:
         return self.records.get(job_id)
 
-    def page(self, *, before: str, limit: int) -> list[Job]:
-        jobs = sorted(self.records.values(), key=lambda j: (j.create_time, j.id), reverse=True)
-        if before:
-            ids = [job.id for job in jobs]
-            jobs = jobs[ids.index(before) + 1 :] if before in ids else []
-        return jobs[:limit]
+    def page(
+        self, *, project: str, before: str, limit: int, states: Collection[JobState]
+    ) -> list[Job]:
+        jobs = sorted(self.records.values(), key=lambda job: job.place, reverse=True)
+        wanted = [
+            job
+            for job in jobs
+            if job.project == project
+            and (not states or job.state in states)
+            and (not before or job.place < before)
+        ]
+        return wanted[:limit]
 
-    def open_jobs(self) -> list[Job]:
-        return [job for _, job in sorted(self.records.items()) if not job.state.final]
+    def running(self) -> list[Job]:
+        return [job for _, job in sorted(self.records.items()) if job.state is JobState.RUNNING]
+
+    def queued(self) -> set[str]:
+        return {job.id for job in self.records.values() if job.state is JobState.QUEUED}
+
+    def unclosed(self) -> set[str]:
+        return {job.id for job in self.records.values() if job.state.final and not job.closed}
+
+    def counts(self) -> dict[tuple[JobKind, JobState], int]:
+        found = Counter((job.kind, job.state) for job in self.records.values())
+        states = (JobState.QUEUED, JobState.RUNNING)
+        return {key: found[key] for key in product(JobKind, states)}
 
     def is_built(self) -> bool:
         return self.built
@@ -108,13 +139,18 @@ class MemoryIndex:
     def delete(self, job_id: str) -> None:
         self.records.pop(job_id, None)
 
-    def claim_request(self, request_id: str, job_id: str) -> str:
-        return self.requests.setdefault(request_id, job_id)
+    def claim_request(self, key: str, job_id: str) -> str | None:
+        if not self.built:
+            return None
+        return self.requests.setdefault(key, job_id) if key else job_id
+
+    def bind_request(self, key: str, job_id: str) -> None:
+        self.requests.setdefault(key, job_id)
 
     @contextmanager
-    def lock(self, job_id: str) -> Iterator[None]:
+    def lock(self, job_id: str) -> Iterator[Callable[[], None]]:
         with self.locks[job_id]:
-            yield
+            yield lambda: None
 
     def ping(self) -> None:
         pass
@@ -125,53 +161,104 @@ class MemoryEvents:
     """Events in lists."""
 
     logs: defaultdict[str, list[JobEvent]] = field(default_factory=lambda: defaultdict(list))
+    made: Counter[str] = field(default_factory=Counter)
+    attempts: Counter[str] = field(default_factory=Counter)
+    archives: dict[str, str] = field(default_factory=dict)
 
-    def append(self, job_id: str, event: JobEvent) -> JobEvent:
-        stored = event.model_copy(update={"id": f"{len(self.logs[job_id]) + 1}-0"})
+    def append(self, job_id: str, event: JobEvent) -> JobEvent | None:
+        if self.attempts[job_id] > event.attempt:
+            return None
+        self.attempts[job_id] = event.attempt
+        self.made[job_id] += 1
+        stored = event.model_copy(update={"id": f"{self.made[job_id]}-0"})
         self.logs[job_id].append(stored)
         return stored
 
     def read(self, job_id: str, *, after: str = "", limit: int = 1000) -> list[JobEvent]:
-        number = int(after.split("-", maxsplit=1)[0]) if after else 0
-        later = [e for e in self.logs[job_id] if int(e.id.split("-")[0]) > number]
+        later = [e for e in self.logs[job_id] if event_order(e.id) > event_order(after)]
         return later[:limit]
 
-    def restore(self, job_id: str, events: Iterable[JobEvent]) -> None:
-        if not self.logs[job_id]:
-            self.logs[job_id].extend(events)
+    def ends(self, job_id: str) -> tuple[JobEvent | None, JobEvent | None]:
+        log = self.logs[job_id]
+        return (log[0], log[-1]) if log else (None, None)
+
+    def follow(self, after: Mapping[str, str], *, wait_s: float) -> dict[str, list[JobEvent]]:
+        deadline = time.monotonic() + wait_s
+        while True:
+            found = {job: self.read(job, after=last) for job, last in after.items()}
+            found = {job: events for job, events in found.items() if events}
+            if found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.01)
+
+    def archived_through(self, job_id: str) -> str:
+        return self.archives.get(job_id, "")
+
+    def mark_archived(self, job_id: str, *, through: str, keep_from: str) -> None:
+        self.archives[job_id] = through
+        kept = [e for e in self.logs[job_id] if event_order(e.id) >= event_order(keep_from)]
+        self.logs[job_id] = kept
+
+    def expire(self, job_id: str, *, after_s: float) -> None:
+        if not after_s:
+            self.logs.pop(job_id, None)
 
 
 @dataclass
 class MemoryLive:
     """Leases that never run out by themselves; ``expire`` does it."""
 
-    leases: dict[str, tuple[str, int]] = field(default_factory=dict)
+    held: dict[str, tuple[str, int, float]] = field(default_factory=dict)
+    beats: Counter[str] = field(default_factory=Counter)
     fences: dict[str, int] = field(default_factory=dict)
     live: dict[str, tuple[Progress, dict[str, float]]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     leader: str = ""
 
     def acquire_lease(self, job_id: str, owner: str, *, ttl_s: float, floor: int) -> int | None:
-        del ttl_s
-        if job_id in self.leases:
+        if job_id in self.held:
             return None
         self.fences[job_id] = max(self.fences.get(job_id, 0), floor) + 1
-        self.leases[job_id] = (owner, self.fences[job_id])
+        self.held[job_id] = (owner, self.fences[job_id], ttl_s)
         return self.fences[job_id]
+
+    def _mine(self, job_id: str, owner: str, fence: int) -> bool:
+        return self.held.get(job_id, ("", 0, 0.0))[:2] == (owner, fence)
 
     def renew_lease(self, job_id: str, owner: str, fence: int, *, ttl_s: float) -> bool:
         del ttl_s
-        return self.leases.get(job_id) == (owner, fence)
+        self.beats[job_id] += 1
+        return self._mine(job_id, owner, fence)
+
+    def restore_lease(self, job_id: str, owner: str, fence: int, *, ttl_s: float) -> bool:
+        if job_id in self.held or self.fences.get(job_id, 0) > fence:
+            return False
+        self.fences[job_id] = fence
+        self.held[job_id] = (owner, fence, ttl_s)
+        return True
 
     def release_lease(self, job_id: str, owner: str, fence: int) -> None:
-        if self.leases.get(job_id) == (owner, fence):
-            del self.leases[job_id]
+        if self._mine(job_id, owner, fence):
+            del self.held[job_id]
 
-    def leased(self, job_id: str) -> bool:
-        return job_id in self.leases
+    def leases(self, job_ids: Sequence[str]) -> dict[str, SeenLease]:
+        return {
+            job_id: SeenLease(f"{owner} {fence} {self.beats[job_id]}", ttl_s)
+            for job_id in job_ids
+            for owner, fence, ttl_s in [self.held.get(job_id, ("", 0, 0.0))]
+            if owner
+        }
+
+    def revoke_lease(self, job_id: str, seen: str, *, floor: int) -> bool:
+        now = self.leases([job_id]).get(job_id)
+        if (now.token if now else "") != seen:
+            return False
+        self.fences[job_id] = max(self.fences.get(job_id, 0), floor) + 1
+        self.held.pop(job_id, None)
+        return True
 
     def expire(self, job_id: str) -> None:
-        self.leases.pop(job_id, None)
+        self.held.pop(job_id, None)
 
     def set_progress(self, job_id: str, progress: Progress, metrics: dict[str, float]) -> None:
         _, before = self.progress(job_id)
@@ -195,16 +282,75 @@ class MemoryLive:
         self.live.pop(job_id, None)
         self.cancelled.discard(job_id)
 
+    def forget(self, job_id: str) -> None:
+        pass
+
 
 @dataclass
 class MemoryQueue:
     """Job ids in a list, the most urgent first."""
 
-    waiting: list[tuple[int, str]] = field(default_factory=list)
+    messages: list[tuple[int, str]] = field(default_factory=list)
 
     def submit(self, job_id: str, *, priority: int) -> None:
-        self.waiting.append((-priority, job_id))
-        self.waiting.sort(key=lambda item: item[0])
+        self.messages.append((-priority, job_id))
+        self.messages.sort(key=lambda item: item[0])
+
+    def waiting(self) -> set[str]:
+        return {job_id for _, job_id in self.messages}
 
     def depth(self) -> int:
-        return len(self.waiting)
+        return len(self.messages)
+
+
+@dataclass
+class MemoryTraces:
+    """Keys with members; a value without members stands under an empty one."""
+
+    values: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def find(self, matches: Callable[[str], bool]) -> tuple[int, list[Mention]]:
+        found = []
+        for key, members in sorted(self.values.items()):
+            if matches(key):
+                found.append(Mention(key, "", key))
+                continue
+            found += [Mention(key, m, text) for m, text in members.items() if matches(text)]
+        return len(self.values), found
+
+    def erase(self, mentions: Iterable[Mention]) -> int:
+        count = 0
+        for each in mentions:
+            members = self.values.get(each.key, {})
+            if not each.member:
+                count += self.values.pop(each.key, None) is not None
+            elif members.pop(each.member, None) is not None:
+                count += 1
+                if not members:
+                    del self.values[each.key]
+        return count
+
+
+@dataclass
+class MemoryHoldings:
+    """What workers told, in a dict; none of it runs out."""
+
+    questions: int = 0
+    words: dict[str, Told] = field(default_factory=dict)
+
+    def ask(self) -> int:
+        self.questions += 1
+        return self.questions
+
+    def asked(self) -> int:
+        return self.questions
+
+    def tell(self, worker: str, told: Told, *, ttl_s: float) -> None:
+        del ttl_s
+        self.words[worker] = told
+
+    def told(self) -> dict[str, Told]:
+        return dict(self.words)
+
+    def leave(self, worker: str) -> None:
+        self.words.pop(worker, None)

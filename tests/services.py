@@ -64,20 +64,27 @@ class Service:
         return self.process.wait(30)
 
 
+def own_settings(name: str, folder: Path, *, port: int, metrics: int) -> dict[str, str]:
+    """The variables that are a process's own."""
+    holder = {"id": "test", "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "role": "admin"}
+    if name == "distill":
+        return {"HISTILL_WORKER__METRICS_PORT": str(metrics)}
+    return {
+        "HISTILL_SERVER__HOST": "127.0.0.1",
+        "HISTILL_SERVER__PORT": str(port),
+        "HISTILL_SERVER__METRICS_PORT": str(metrics),
+        "HISTILL_SERVER__HEALTH_PORT": "-1",
+        "HISTILL_SERVER__DRAIN_S": "5",
+        "HISTILL_AUDIT__FOLDER": str(folder / "audit"),
+        "HISTILL_AUTH__API_KEYS": json.dumps([holder]),
+    }
+
+
 @contextmanager
 def service(name: str, folder: Path, variables: dict[str, str]) -> Iterator[Service]:
     """A process that is killed at the end of the block, whatever happens in it."""
     port, metrics = free_port(), free_port()
-    holder = {"id": "test", "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "role": "admin"}
-    own = {
-        "HISTILL_SERVER__HOST": "127.0.0.1",
-        "HISTILL_SERVER__PORT": str(port),
-        "HISTILL_SERVER__METRICS_PORT": str(metrics),
-        "HISTILL_SERVER__DRAIN_S": "5",
-        "HISTILL_AUTH__API_KEYS": json.dumps([holder]),
-    }
-    if name == "distill":
-        own = {"HISTILL_WORKER__METRICS_PORT": str(metrics)}
+    own = own_settings(name, folder, port=port, metrics=metrics)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HISTILL_")}
     log = folder / f"{name}-{port}.log"
     with log.open("wb") as out:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,7 @@ def system(tmp_path: Path, s3: S3, valkey: Valkey) -> Iterator[System]:
         "HISTILL_WORKER__LEASE_TTL_S": "3",
         "HISTILL_WORKER__SCRATCH": str(tmp_path),
         "HISTILL_WORKER__CHECKPOINT_S": "0.5",
+        "HISTILL_WORKER__MAX_LOSSES": "2",
     }
     with ExitStack() as stack:
         registry = stack.enter_context(service("registry", tmp_path, own))
@@ -116,16 +119,22 @@ def test_a_killed_workers_data_free_job_goes_on_where_it_was(system: System) -> 
     assert any("resumed" in event.log for event in events if event.attempt == 2)
 
 
-def test_a_killed_trainer_fails_the_job_with_words(system: System) -> None:
-    """The worker lives on, and the job says what most likely happened."""
+def test_a_trainer_that_is_killed_again_and_again_fails_the_job_with_words(
+    system: System,
+) -> None:
+    """The first may be bad luck; then the job says what it most likely is. The worker lives on."""
     name = system.client.jobs.submit(job(100_000)).name
-    training_has_begun(system.client, name)
-    for number in running(f"histill.distill.trainer {system.folder}"):
-        os.kill(number, signal.SIGKILL)
-    ended = system.client.jobs.wait(name)
+    attempt = 0
+    for event in system.client.jobs.watch(name):
+        if event.progress.step > 0 and event.attempt > attempt:
+            attempt = event.attempt
+            for number in running(f"histill.distill.trainer {system.folder}"):
+                os.kill(number, signal.SIGKILL)
+    ended = system.client.jobs.get(name)
     info = error_details_pb2.ErrorInfo()
     assert ended.error.details[0].Unpack(info)
     assert (ended.state, info.reason) == (job_pb2.JOB_STATE_FAILED, "OUT_OF_MEMORY")
+    assert ended.attempt == 2
     assert system.worker.process.poll() is None
 
 
@@ -137,3 +146,46 @@ def test_a_stopped_worker_gives_its_job_back(system: System) -> None:
     assert system.client.jobs.get(name).state == job_pb2.JOB_STATE_QUEUED
     assert running(f"histill.distill.trainer {system.folder}") == {}
     assert system.client.jobs.cancel(name).state == job_pb2.JOB_STATE_CANCELLED
+
+
+def test_the_next_worker_goes_on_where_a_stopped_one_was(system: System) -> None:
+    """At SIGTERM the trainer writes one more checkpoint, however long its interval."""
+    system.worker.stop()
+    seldom = system.variables | {"HISTILL_WORKER__CHECKPOINT_S": "1000"}
+    name = system.client.jobs.submit(job(400)).name
+    with service("distill", system.folder, seldom) as first:
+        training_has_begun(system.client, name)
+        assert first.stop() == 0
+    with service("distill", system.folder, seldom):
+        ended = system.client.jobs.wait(name)
+    assert (ended.state, ended.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
+    events = list(system.client.jobs.watch(name))
+    before = max(event.progress.step for event in events if event.attempt == 1)
+    after = min(e.progress.step for e in events if e.attempt == 2 and e.progress.step)
+    assert after >= before > 0
+
+
+def test_a_worker_that_wakes_up_finds_that_it_has_lost_its_job(system: System) -> None:
+    """Another has done it: one result, and the sleeper says so in its log and its metrics."""
+    name = system.client.jobs.submit(job(300)).name
+    training_has_begun(system.client, name)
+    system.worker.process.send_signal(signal.SIGSTOP)
+    with service("distill", system.folder, system.variables):
+        ended = system.client.jobs.wait(name)
+        system.worker.process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + 30
+        while "lease_lost" not in system.worker.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        # It is free again: the next job may be its own.
+        again = system.client.jobs.wait(system.client.jobs.submit(job(20)).name)
+    assert (ended.state, ended.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
+    assert again.state == job_pb2.JOB_STATE_SUCCEEDED
+    results = [model.job for model in system.client.models.list(name="lost")]
+    assert sorted(results) == sorted([name, again.name])
+    attempts = [event.attempt for event in system.client.jobs.watch(name)]
+    assert attempts == sorted(attempts)
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{system.worker.metrics_port}/metrics", timeout=10
+    ) as page:
+        assert "histill_lease_lost_total 1.0" in page.read().decode()

@@ -18,12 +18,15 @@ from histill.adapters.redis_jobs import RedisJobIndex, RedisVersionCounter
 from histill.adapters.redis_live import RedisLiveState
 from histill.core.errors import InvalidArgumentError, QueueUnavailableError, SettingsError
 from histill.core.events import JobEvent
-from histill.core.jobs import Job, JobState, Progress
+from histill.core.jobs import Job, JobKind, JobState, Progress
 from histill.core.names import new_job_id
+from histill.core.projects import DEFAULT, numbered
 from histill.core.settings import RedisSettings
 from histill.core.specs import SupervisedSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from conftest import Valkey
     from histill.core.ports import EventLog, JobIndex, JobQueue, LiveState, VersionCounter
 
@@ -67,29 +70,82 @@ def test_records_come_back_newest_first_in_pages(ports: Ports) -> None:
     """Pages follow each other without gap or overlap; an unknown token ends them."""
     jobs = [job(minute) for minute in range(5)]
     for each in jobs:
-        ports.index.save(each)
-    first = ports.index.page(before="", limit=2)
-    second = ports.index.page(before=first[-1].id, limit=10)
+        assert ports.index.save(each)
+    first = page(ports, limit=2)
+    ports.index.delete(first[-1].id)
+    second = page(ports, before=first[-1].place, limit=10)
     assert [*first, *second] == list(reversed(jobs))
-    assert ports.index.page(before="gone", limit=2) == []
+
+
+def test_pages_are_of_one_project_and_of_the_states_asked_for(ports: Ports) -> None:
+    """A job is listed where it is now, and nowhere it was before."""
+    mine, ended = job(1), job(2)
+    theirs = job(3).model_copy(update={"project": "other"})
+    for each in (mine, ended, theirs):
+        ports.index.save(each)
+    ended = ended.moved_to(JobState.CANCELLED, at=START)
+    ports.index.save(ended)
+    assert page(ports) == [ended, mine]
+    assert ports.index.page(project="other", before="", limit=9, states=()) == [theirs]
+    assert page(ports, states={JobState.QUEUED}) == [mine]
+    assert page(ports, states={JobState.QUEUED, JobState.CANCELLED}) == [ended, mine]
+    assert page(ports, states={JobState.QUEUED, JobState.CANCELLED}, limit=1) == [ended]
+    assert page(ports, states={JobState.RUNNING}) == []
+
+
+def test_a_record_of_an_earlier_revision_is_refused(ports: Ports) -> None:
+    """A writer that slept cannot replace what came after it."""
+    late = job().model_copy(update={"revision": 1})
+    newer = late.model_copy(update={"revision": 2, "display_name": "newer"})
+    assert ports.index.save(late)
+    assert ports.index.save(newer)
+    assert not ports.index.save(late)
+    assert ports.index.get(late.id) == newer
+
+
+def page(
+    ports: Ports, *, before: str = "", limit: int = 9, states: Collection[JobState] = ()
+) -> list[Job]:
+    return ports.index.page(project="default", before=before, limit=limit, states=states)
 
 
 def test_a_saved_record_replaces_and_a_deleted_one_is_gone(ports: Ports) -> None:
     """One record a job; open jobs are those that have not ended."""
     old = job()
     ports.index.save(old)
-    assert ports.index.open_jobs() == [old]
-    ended = old.moved_to(JobState.CANCELLED, at=START)
+    assert (ports.index.queued(), ports.index.running()) == ({old.id}, [])
+    running = old.moved_to(JobState.RUNNING, at=START)
+    ports.index.save(running)
+    assert (ports.index.queued(), ports.index.running()) == (set(), [running])
+    assert ports.index.counts()[JobKind.SUPERVISED, JobState.RUNNING] == 1
+    ended = running.moved_to(JobState.CANCELLED, at=START)
     ports.index.save(ended)
-    assert (ports.index.get(old.id), ports.index.open_jobs()) == (ended, [])
+    assert (ports.index.get(old.id), ports.index.running()) == (ended, [])
+    assert ports.index.unclosed() == {old.id}
+    ports.index.save(ended.model_copy(update={"closed": True}))
+    assert ports.index.unclosed() == set()
     ports.index.delete(old.id)
     assert ports.index.get(old.id) is None
-    assert ports.index.page(before="", limit=9) == []
+    assert page(ports) == []
+    assert set(ports.index.counts().values()) == {0}
 
 
 def test_an_idempotency_key_stays_with_its_first_job(ports: Ports) -> None:
     """The first claim wins for good."""
+    ports.index.mark_built()
     assert ports.index.claim_request("key", "a") == "a"
+    assert ports.index.claim_request("key", "b") == "a"
+    assert ports.index.claim_request("", "a") == "a"
+    assert ports.index.claim_request("", "b") == "b"
+
+
+def test_an_index_that_is_being_built_binds_no_new_key(ports: Ports) -> None:
+    """It does not know all keys yet; those that are read from the store are bound."""
+    assert ports.index.claim_request("key", "b") is None
+    assert ports.index.claim_request("", "b") is None
+    ports.index.bind_request("key", "a")
+    ports.index.bind_request("key", "c")
+    ports.index.mark_built()
     assert ports.index.claim_request("key", "b") == "a"
 
 
@@ -119,18 +175,63 @@ def test_a_lock_keeps_others_out(ports: Ports) -> None:
 
 def test_events_keep_their_order_and_ids_grow(ports: Ports) -> None:
     """A reader resumes after any id it has seen."""
-    stored = [ports.events.append("j", JobEvent(time=START, log=str(n))) for n in range(5)]
+    stored = [append(ports, "j", str(n)) for n in range(5)]
     assert [event.log for event in ports.events.read("j")] == list("01234")
     assert ports.events.read("j", after=stored[2].id) == stored[3:]
     assert ports.events.read("j", limit=2) == stored[:2]
     assert ports.events.read("other") == []
 
 
-def test_events_are_restored_with_their_ids(ports: Ports) -> None:
-    """An archive goes back into an empty log, so that watchers can resume."""
-    archive = [ports.events.append("j", JobEvent(time=START, log=str(n))) for n in range(3)]
-    ports.events.restore("k", archive)
-    assert ports.events.read("k") == archive
+def append(ports: Ports, job_id: str, log: str) -> JobEvent:
+    event = ports.events.append(job_id, JobEvent(time=START, log=log))
+    assert event is not None
+    return event
+
+
+def test_an_earlier_attempt_is_not_heard_any_more(ports: Ports) -> None:
+    """A worker that slept wakes with things to say: the job is further than that."""
+    for attempt in (1, 2):
+        assert ports.events.append("j", JobEvent(time=START, attempt=attempt, log="x"))
+    assert ports.events.append("j", JobEvent(time=START, attempt=1, log="late")) is None
+    assert [event.attempt for event in ports.events.read("j")] == [1, 2]
+
+
+def test_archived_events_are_dropped_but_for_the_newest(ports: Ports) -> None:
+    """What was archived is noted; ids go on growing after it."""
+    stored = [append(ports, "j", str(n)) for n in range(4)]
+    assert ports.events.archived_through("j") == ""
+    assert ports.events.ends("j") == (stored[0], stored[3])
+    ports.events.mark_archived("j", through=stored[3].id, keep_from=stored[2].id)
+    assert ports.events.archived_through("j") == stored[3].id
+    assert ports.events.read("j") == stored[2:]
+    ports.events.mark_archived("j", through=stored[3].id, keep_from="")
+    later = append(ports, "j", "4")
+    assert ports.events.read("j", after=stored[3].id) == [later]
+    ports.events.expire("j", after_s=0)
+    assert ports.events.ends("j") == (None, None)
+
+
+def test_many_jobs_are_followed_at_once(ports: Ports) -> None:
+    """What is there comes at once; else the first event ends the wait, or the time does."""
+    first = append(ports, "j", "0")
+    assert ports.events.follow({"j": "", "k": ""}, wait_s=5) == {"j": [first]}
+    assert ports.events.follow({"j": first.id, "k": ""}, wait_s=0.05) == {}
+
+    def later() -> None:
+        time.sleep(0.1)
+        ports.events.append("k", JobEvent(time=START, log="1"))
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    found = ports.events.follow({"j": first.id, "k": ""}, wait_s=10)
+    thread.join()
+    assert [event.log for event in found["k"]] == ["1"]
+
+
+def test_a_lock_that_is_held_says_so(ports: Ports) -> None:
+    """Its holder may go on."""
+    with ports.index.lock("j") as held:
+        held()
 
 
 def test_one_lease_at_a_time_with_a_growing_fence(ports: Ports) -> None:
@@ -138,18 +239,48 @@ def test_one_lease_at_a_time_with_a_growing_fence(ports: Ports) -> None:
     first = ports.live.acquire_lease("j", "a", ttl_s=30, floor=0)
     assert first is not None
     assert ports.live.acquire_lease("j", "b", ttl_s=30, floor=0) is None
-    assert ports.live.leased("j")
+    seen = ports.live.leases(["j", "k"])
+    assert list(seen) == ["j"]
+    assert seen["j"].ttl_s == 30
     assert ports.live.renew_lease("j", "a", first, ttl_s=30)
+    assert ports.live.leases(["j"])["j"].token != seen["j"].token
     assert not ports.live.renew_lease("j", "b", first, ttl_s=30)
     ports.live.release_lease("j", "b", first)
-    assert ports.live.leased("j")
+    assert ports.live.leases(["j"])
     ports.live.release_lease("j", "a", first)
+    assert ports.live.leases(["j"]) == {}
     second = ports.live.acquire_lease("j", "b", ttl_s=30, floor=0)
     assert second is not None
     assert second > first
     ports.live.release_lease("j", "b", second)
     # A record that has seen a larger number than Redis remembers sets the floor.
     assert ports.live.acquire_lease("j", "c", ttl_s=30, floor=70) == 71
+
+
+def test_a_revoked_lease_never_comes_back(ports: Ports) -> None:
+    """Only one that stands as it was seen is revoked; its holder can do nothing then."""
+    fence = ports.live.acquire_lease("j", "a", ttl_s=30, floor=0)
+    assert fence is not None
+    seen = ports.live.leases(["j"])["j"].token
+    ports.live.renew_lease("j", "a", fence, ttl_s=30)
+    assert not ports.live.revoke_lease("j", seen, floor=0)
+    assert not ports.live.revoke_lease("j", "", floor=0)
+    assert ports.live.revoke_lease("j", ports.live.leases(["j"])["j"].token, floor=0)
+    assert not ports.live.renew_lease("j", "a", fence, ttl_s=30)
+    assert not ports.live.restore_lease("j", "a", fence, ttl_s=30)
+    assert ports.live.revoke_lease("k", "", floor=7)
+    assert ports.live.acquire_lease("k", "b", ttl_s=30, floor=7) == 9
+
+
+def test_a_lease_that_redis_lost_is_restored_unless_another_was_faster(ports: Ports) -> None:
+    """A later number keeps the old holder out for good."""
+    assert ports.live.restore_lease("j", "a", 5, ttl_s=30)
+    assert ports.live.renew_lease("j", "a", 5, ttl_s=30)
+    assert not ports.live.restore_lease("j", "b", 6, ttl_s=30)
+    ports.live.release_lease("j", "a", 5)
+    assert ports.live.acquire_lease("j", "c", ttl_s=30, floor=5) == 6
+    ports.live.release_lease("j", "c", 6)
+    assert not ports.live.restore_lease("j", "a", 5, ttl_s=30)
 
 
 def test_progress_is_replaced_and_metrics_merge(ports: Ports) -> None:
@@ -188,12 +319,25 @@ def test_version_numbers_never_come_twice(ports: Ports) -> None:
     assert ports.versions.next("other", at_least=1) == 1
 
 
+def test_projects_count_apart(ports: Ports) -> None:
+    """Two projects may use one name: neither's numbers tell of the other's."""
+    mine, theirs = numbered(ports.versions, "acme"), numbered(ports.versions, "zenith")
+    assert [mine.next("models/m", at_least=1) for _ in range(3)] == [1, 2, 3]
+    assert theirs.next("models/m", at_least=1) == 1
+    assert numbered(ports.versions, DEFAULT).next("models/m", at_least=1) == 1
+    assert mine.next("models/m", at_least=9) == 9
+    mine.ping()
+    with pytest.raises(InvalidArgumentError, match=r"^project: "):
+        numbered(ports.versions, "a/b")
+
+
 def test_the_queue_counts_what_waits(ports: Ports) -> None:
     """Each submitted id is one waiting message."""
     assert ports.queue.depth() == 0
     ports.queue.submit("a", priority=0)
     ports.queue.submit("b", priority=9)
     assert ports.queue.depth() == 2
+    assert ports.queue.waiting() == {"a", "b"}
 
 
 def test_a_lease_runs_out(valkey: Valkey) -> None:
@@ -202,7 +346,7 @@ def test_a_lease_runs_out(valkey: Valkey) -> None:
     fence = live.acquire_lease("short", "a", ttl_s=0.05, floor=0)
     assert fence is not None
     time.sleep(0.1)
-    assert not live.leased("short")
+    assert live.leases(["short"]) == {}
     assert not live.renew_lease("short", "a", fence, ttl_s=30)
 
 

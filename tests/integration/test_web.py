@@ -109,6 +109,7 @@ def inference(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         "HISTILL_SERVER__HOST": HOST,
         "HISTILL_SERVER__PORT": str(port),
         "HISTILL_SERVER__METRICS_PORT": str(metrics_port),
+        "HISTILL_SERVER__HEALTH_PORT": "-1",
     }
     with running(
         "histill.inference", environment, port=port, metrics_port=metrics_port, folder=folder

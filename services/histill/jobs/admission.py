@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from histill.core import catalog, messages
+from histill.core import messages
 from histill.core.catalog import DATASETS, MODELS
 from histill.core.class_maps import class_index
 from histill.core.errors import FieldViolation, InvalidArgumentError, NotFoundError
 from histill.core.jobs import Job
+from histill.core.manifests import DatasetManifest, ModelManifest
 from histill.core.names import new_job_id
 from histill.core.samples import MAX_MEMORY_BYTES, memory_bytes, sample_side
 from histill.core.specs import MAX_SAMPLE_SIDE, SAMPLE_STRIDE, DataFreeSpec, MultiTeacherSpec
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from histill.api.distillation.v1 import job_pb2
+    from histill.core.catalog import Shelf
     from histill.core.clock import Clock
-    from histill.core.manifests import DatasetManifest, ModelManifest
-    from histill.core.ports import ObjectStore
     from histill.core.specs import JobSpec, SupervisedSpec
 
 T = TypeVar("T")
+M = TypeVar("M", ModelManifest, DatasetManifest)
 MAX_PRIORITY = 9
 _MAX_DISPLAY_NAME = 200
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{0,64}")
@@ -34,8 +35,24 @@ _OUTPUT_ONLY = (
 )  # fmt: skip
 
 
-def accepted(message: job_pb2.Job, request_id: str, *, objects: ObjectStore, clock: Clock) -> Job:
+class Find(Protocol):
+    """Finds a manifest by its reference."""
+
+    def __call__(self, shelf: Shelf[M], reference: str) -> M:  # pyright: ignore[reportReturnType]
+        """May raise NotFoundError."""
+
+
+def accepted(
+    message: job_pb2.Job, request_id: str, *, project: str, find: Find, clock: Clock
+) -> Job:
     """The job that a request asks for, with every field checked.
+
+    Args:
+        message: What is asked for.
+        request_id: Its idempotency key, or empty.
+        project: Whose job it is to be.
+        find: Finds a manifest of that project by its reference.
+        clock: For the time of its creation.
 
     Raises:
         InvalidArgumentError: Names each field that is wrong.
@@ -48,11 +65,12 @@ def accepted(message: job_pb2.Job, request_id: str, *, objects: ObjectStore, clo
         raise InvalidArgumentError(*exc.violations, *found) from exc
     if found:
         raise InvalidArgumentError(*found)
-    _check_references(spec, f"job.{message.WhichOneof('spec')}", objects)
+    _check_references(spec, f"job.{message.WhichOneof('spec')}", find)
     return Job(
         id=new_job_id(),
         spec=spec,
         create_time=clock(),
+        project=project,
         display_name=message.display_name,
         priority=message.priority,
         request_id=request_id,
@@ -72,29 +90,27 @@ def _wrong_fields(message: job_pb2.Job, request_id: str) -> Iterator[FieldViolat
         yield FieldViolation("request_id", "must be up to 64 of A-Z, a-z, 0-9, - and _")
 
 
-def _check_references(spec: JobSpec, path: str, objects: ObjectStore) -> None:
+def _check_references(spec: JobSpec, path: str, find: Find) -> None:
     found: list[FieldViolation] = []
     if isinstance(spec, DataFreeSpec):
-        found += _unlike(spec, path, _teachers(spec, path, objects))
+        found += _unlike(spec, path, _teachers(spec, path, find))
     else:
-        found += _check_dataset(spec, path, objects)
+        found += _check_dataset(spec, path, find)
     if found:
         raise InvalidArgumentError(*found)
 
 
-def _teachers(
-    spec: MultiTeacherSpec | DataFreeSpec, path: str, objects: ObjectStore
-) -> list[ModelManifest]:
+def _teachers(spec: MultiTeacherSpec | DataFreeSpec, path: str, find: Find) -> list[ModelManifest]:
     return [
-        _named(f"{path}.teachers[{index}]", partial(catalog.find, objects, MODELS, reference))
+        _named(f"{path}.teachers[{index}]", partial(find, MODELS, reference))
         for index, reference in enumerate(spec.teachers)
     ]
 
 
 def _check_dataset(
-    spec: SupervisedSpec | MultiTeacherSpec, path: str, objects: ObjectStore
+    spec: SupervisedSpec | MultiTeacherSpec, path: str, find: Find
 ) -> Iterator[FieldViolation]:
-    dataset = _named(f"{path}.dataset", lambda: catalog.find(objects, DATASETS, spec.dataset))
+    dataset = _named(f"{path}.dataset", lambda: find(DATASETS, spec.dataset))
     if spec.boundary.unit == "mm" and not dataset.pixel_size_mm:
         words = f"is mm, but {dataset.reference} has no pixel size; push it with --pixel-size-mm"
         yield FieldViolation(f"{path}.boundary.unit", words)
@@ -103,7 +119,7 @@ def _check_dataset(
         words = f"{spec.network.architecture} classifies; datasets are for segmentation"
         yield FieldViolation(f"{path}.{field}.architecture", words)
     if isinstance(spec, MultiTeacherSpec):
-        yield from _misfits(spec, path, dataset, _teachers(spec, path, objects))
+        yield from _misfits(spec, path, dataset, _teachers(spec, path, find))
 
 
 def _unlike(

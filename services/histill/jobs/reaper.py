@@ -4,37 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
+from histill.core import results
 from histill.core.errors import (
     CorruptArtifactError,
     HistillError,
     IllegalMoveError,
     NotFoundError,
 )
-from histill.core.jobs import Job, JobError, JobKind, JobState
+from histill.core.jobs import Job, JobError, JobState
 from histill.jobs import measures
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable
+
     from histill.core.clock import Clock
     from histill.core.job_store import JobStore
-    from histill.core.ports import JobIndex, JobQueue, LiveState
+    from histill.core.ports import JobIndex, JobQueue, LiveState, SeenLease
     from histill.jobs.settings import ReaperPart
+    from histill.jobs.sweeper import Sweeper
 
 log = structlog.get_logger()
 
 
 @dataclass
+class Patience:
+    """How long something has been as it is, by a clock that cannot jump.
+
+    Attributes:
+        since: When each thing was first seen, in monotonic seconds.
+    """
+
+    since: dict[Hashable, float] = field(default_factory=dict)
+
+    def waited(self, present: Collection[Hashable]) -> dict[Hashable, float]:
+        """Seconds for which each has been seen without a break; forgets all others."""
+        now = time.monotonic()
+        self.since = {thing: self.since.get(thing, now) for thing in present}
+        return {thing: now - start for thing, start in self.since.items()}
+
+
+@dataclass
 class Reaper:
-    """Looks at every open job now and then; one replica at a time does it.
+    """Looks at what is open now and then; one replica at a time does it.
 
     Attributes:
         owner: Name of this replica, unlike any other's.
-        since: When this replica first saw a job as it is, in monotonic seconds.
     """
 
     owner: str
@@ -42,9 +61,13 @@ class Reaper:
     index: JobIndex
     live: LiveState
     queue: JobQueue
+    sweeper: Sweeper
     settings: ReaperPart
     clock: Clock
-    since: dict[tuple[str, JobState, int], float] = field(default_factory=dict)
+    unrenewed: Patience = field(default_factory=Patience)
+    messageless: Patience = field(default_factory=Patience)
+    unclosed: Patience = field(default_factory=Patience)
+    _scanned: float = field(default=-1e9)
 
     async def run(self) -> None:
         """Looks until it is cancelled; a server that is away is waited for."""
@@ -58,28 +81,61 @@ class Reaper:
             await asyncio.sleep(self.settings.every_s)
 
     def look(self) -> None:
-        """One look at every open job."""
+        """One look at every job that runs, and now and then at those that wait."""
         leads = self.live.lead(self.owner, ttl_s=3 * self.settings.every_s + 5)
         if leads and not self.index.is_built():
             log.info("index_rebuilt", jobs=self.jobs.rebuild())
-        jobs, depth = self.index.open_jobs(), self.queue.depth()
+        depth = self.queue.depth()
         # By every replica: the gauges of a former leader would stand still for ever.
-        _publish(jobs, depth)
-        if not leads:
-            return
-        now = time.monotonic()
-        present = {(job.id, job.state, job.attempt) for job in jobs}
-        self.since = {key: self.since.get(key, now) for key in present}
-        for job in jobs:
-            waited = now - self.since[job.id, job.state, job.attempt]
-            if self.live.leased(job.id):
-                continue
-            if job.state is JobState.RUNNING and waited >= self.settings.grace_s:
-                self._take_back(job)
-            elif job.state is JobState.QUEUED and not depth and waited >= self.settings.resubmit_s:
-                self._submit(job, "message_lost")
+        self._publish(depth)
+        if leads:
+            self._look_at_queued(depth)
+            self._look_at_running()
+            self._look_at_ended()
+            self.sweeper.look()
 
-    def _take_back(self, job: Job) -> None:
+    def _publish(self, depth: int) -> None:
+        measures.QUEUE_DEPTH.set(depth)
+        for (kind, state), count in self.index.counts().items():
+            measures.JOBS.labels(kind, state).set(count)
+
+    def _look_at_running(self) -> None:
+        running = self.index.running()
+        leases = self.live.leases([job.id for job in running])
+        # A lease that nobody renews counts as none, however long Redis would keep it.
+        seen = {job.id: (job.id, job.attempt, _token(leases.get(job.id))) for job in running}
+        waited = self.unrenewed.waited(seen.values())
+        for job in running:
+            lease = leases.get(job.id)
+            patience = self.settings.grace_s + (lease.ttl_s if lease else 0)
+            if waited[seen[job.id]] >= patience:
+                self._take_back(job, _token(lease))
+
+    def _look_at_queued(self, depth: int) -> None:
+        if depth and time.monotonic() - self._scanned < self.settings.scan_s:
+            return
+        self._scanned = time.monotonic()
+        missing = self.index.queued() - (self.queue.waiting() if depth else set())
+        missing -= self.live.leases(sorted(missing)).keys()
+        waited = self.messageless.waited(missing)
+        for job_id in sorted(missing):
+            if waited[job_id] < self.settings.resubmit_s:
+                continue
+            job = self.index.get(job_id)
+            if job and job.state is JobState.QUEUED:
+                self._submit(job, "message_lost")
+                self.messageless.since.pop(job_id)
+
+    def _look_at_ended(self) -> None:
+        unclosed = self.index.unclosed()
+        waited = self.unclosed.waited(unclosed)
+        for job_id in sorted(unclosed):
+            if waited[job_id] >= self.settings.grace_s:
+                self._close(job_id)
+
+    def _take_back(self, job: Job, seen: str) -> None:
+        if not self.live.revoke_lease(job.id, seen, floor=job.fence):
+            return  # somebody is alive after all
         try:
             moved = self.jobs.update(job.id, lambda now: self._lost(now, seen=job))
         except (IllegalMoveError, NotFoundError):
@@ -94,11 +150,17 @@ class Reaper:
         if moved.state is JobState.QUEUED:
             self._submit(moved, "worker_lost")
         elif moved.state.final:
-            self.jobs.close(job.id)
+            self._close(job.id)
 
     def _lost(self, job: Job, *, seen: Job) -> Job:
         if (job.state, job.attempt) != (seen.state, seen.attempt):
             return job
+        if result := results.published(self.jobs.objects, job):
+            # Its worker died between publishing and saying so.
+            name = results.result_name(result.reference)
+            return job.moved_to(
+                JobState.SUCCEEDED, at=self.clock(), result_model=name, metrics=result.metrics
+            )
         if job.cancel_requested:
             return job.moved_to(JobState.CANCELLED, at=self.clock())
         losses = job.losses + 1
@@ -113,13 +175,19 @@ class Reaper:
 
     def _submit(self, job: Job, why: str) -> None:
         self.queue.submit(job.id, priority=job.priority)
-        self.since[job.id, job.state, job.attempt] = time.monotonic()
         log.info("job_resubmitted", job=job.name, why=why)
 
+    def _close(self, job_id: str) -> None:
+        try:
+            self.jobs.close(job_id)
+        except NotFoundError:
+            return
+        except CorruptArtifactError as exc:
+            log.warning("job_record_damaged", job=job_id, why=str(exc))
+            return
+        self.live.clear(job_id)
+        self.live.forget(job_id)
 
-def _publish(jobs: list[Job], depth: int) -> None:
-    measures.QUEUE_DEPTH.set(depth)
-    counted = Counter((job.kind, job.state) for job in jobs)
-    for kind in JobKind:
-        for state in (JobState.QUEUED, JobState.RUNNING):
-            measures.JOBS.labels(kind, state).set(counted[kind, state])
+
+def _token(lease: SeenLease | None) -> str:
+    return lease.token if lease else ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,28 +18,29 @@ from histill.core.errors import (
     InvalidArgumentError,
     NotFoundError,
     QueueUnavailableError,
-    UnavailableError,
 )
 from histill.core.job_store import report_key, samples_key
 from histill.core.jobs import Job, JobState
 from histill.core.names import parse_job_name
 from histill.jobs.admission import accepted
+from histill.rpc.interceptor import current_caller
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator
 
     import grpc
 
     from histill.core.clock import Clock
     from histill.core.job_store import JobStore
     from histill.core.ports import JobQueue, LiveState, ObjectStore
+    from histill.jobs.known import Known
+    from histill.jobs.watching import Watching
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _DEFAULT_PAGE = 50
 _MAX_PAGE = 1000
-_WATCH_EVERY_S = 0.2
-_IDLE_LOOKS = 10
+_PLACE = re.compile(r"\d{13}-[a-z0-9]{8,40}")
 log = structlog.get_logger()
 
 
@@ -49,8 +52,9 @@ class JobsServicer(rpc.DistillationServiceServicer):
     jobs: JobStore
     live: LiveState
     queue: JobQueue
+    watching: Watching
+    known: Known
     clock: Clock
-    draining: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def CreateJob(  # noqa: N802 - the API's name
         self, request: pb.CreateJobRequest, context: Context
@@ -60,7 +64,14 @@ class JobsServicer(rpc.DistillationServiceServicer):
         return pb.CreateJobResponse(job=await asyncio.to_thread(self._create, request))
 
     def _create(self, request: pb.CreateJobRequest) -> Any:
-        asked = accepted(request.job, request.request_id, objects=self.objects, clock=self.clock)
+        project = current_caller().project
+        asked = accepted(
+            request.job,
+            request.request_id,
+            project=project,
+            find=partial(self.known.find, project),
+            clock=self.clock,
+        )
         job = self.jobs.create(asked)
         if job.state is JobState.QUEUED and not job.attempt:
             # A repeated request too: the first may have ended before this, and a second
@@ -83,7 +94,14 @@ class JobsServicer(rpc.DistillationServiceServicer):
         )
 
     def _get(self, job_id: str) -> Job:
-        return self._with_progress(self.jobs.get(job_id))
+        return self._with_progress(self._own(job_id))
+
+    def _own(self, job_id: str) -> Job:
+        """The job, if it is the caller's project's; else there is none."""
+        job = self.jobs.get(job_id)
+        if job.project != current_caller().project:
+            raise NotFoundError(f"{job.name} does not exist")
+        return job
 
     def _with_progress(self, job: Job) -> Job:
         if job.state is not JobState.RUNNING:
@@ -98,27 +116,21 @@ class JobsServicer(rpc.DistillationServiceServicer):
         del context
         if not 0 <= request.page_size <= _MAX_PAGE:
             raise InvalidArgumentError.of("page_size", f"must be from 0 to {_MAX_PAGE}")
-        before = (
-            parse_job_name(f"jobs/{request.page_token}", field="page_token")
-            if (request.page_token)
-            else ""
-        )
-        size = request.page_size or _DEFAULT_PAGE
-        jobs, token = await asyncio.to_thread(self._list, before, size, set(request.states))
-        return pb.ListJobsResponse(jobs=jobs, next_page_token=token)
+        if request.page_token and not _PLACE.fullmatch(request.page_token):
+            raise InvalidArgumentError.of("page_token", "is no token that ListJobs gave")
+        return await asyncio.to_thread(self._list, request)
 
-    def _list(self, before: str, size: int, states: Collection[int]) -> tuple[list[Any], str]:
-        found: list[Any] = []
-        while True:
-            page = self.jobs.page(before=before, limit=size)
-            for job in page:
-                if not states or messages.state_message(job.state) in states:
-                    found.append(messages.job_message(self._with_progress(job)))
-                    if len(found) == size:
-                        return found, job.id
-            if len(page) < size:
-                return found, ""
-            before = page[-1].id
+    def _list(self, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
+        size = request.page_size or _DEFAULT_PAGE
+        page = self.jobs.page(
+            project=current_caller().project,
+            before=request.page_token,
+            limit=size + 1,
+            states=messages.states_of(request.states, field="states"),
+        )
+        token = page[size - 1].place if len(page) > size else ""
+        jobs = [messages.job_message(self._with_progress(job)) for job in page[:size]]
+        return pb.ListJobsResponse(jobs=jobs, next_page_token=token)
 
     async def CancelJob(  # noqa: N802 - the API's name
         self, request: pb.CancelJobRequest, context: Context
@@ -129,6 +141,7 @@ class JobsServicer(rpc.DistillationServiceServicer):
         return pb.CancelJobResponse(job=await asyncio.to_thread(self._cancel, job_id))
 
     def _cancel(self, job_id: str) -> Any:
+        self._own(job_id)
         job = self.jobs.update(job_id, self._cancelled)
         if job.state is JobState.RUNNING:
             self.live.request_cancel(job_id)
@@ -152,8 +165,12 @@ class JobsServicer(rpc.DistillationServiceServicer):
     ) -> pb.DeleteJobResponse:
         """Removes an ended job."""
         del context
-        await asyncio.to_thread(self.jobs.delete, parse_job_name(request.name, field="name"))
+        await asyncio.to_thread(self._delete, parse_job_name(request.name, field="name"))
         return pb.DeleteJobResponse()
+
+    def _delete(self, job_id: str) -> None:
+        self._own(job_id)
+        self.jobs.delete(job_id)
 
     async def WatchJob(  # noqa: N802 - the API's name
         self, request: pb.WatchJobRequest, context: Context
@@ -161,24 +178,9 @@ class JobsServicer(rpc.DistillationServiceServicer):
         """Events of a job until it has ended."""
         del context
         job_id = parse_job_name(request.name, field="name")
-        after, idle, ended = request.after_event_id, 0, False
-        await asyncio.to_thread(self.jobs.get, job_id)
-        while not self.draining.is_set():
-            events = await asyncio.to_thread(self.jobs.events.read, job_id, after=after)
-            for event in events:
-                after = event.id
-                yield pb.WatchJobResponse(event=messages.event_message(event))
-                if event.state is not None and event.state.final:
-                    return
-            if ended and not events:
-                return
-            idle = 0 if events else idle + 1
-            if idle % _IDLE_LOOKS == 1:
-                # Also ends for a watcher that has seen the last event already.
-                ended = (await asyncio.to_thread(self.jobs.get, job_id)).state.final
-            if not events and not ended:
-                await asyncio.sleep(_WATCH_EVERY_S)
-        raise UnavailableError("the service is stopping; watch again from the last event")
+        await asyncio.to_thread(self._own, job_id)
+        async for event in self.watching.follow(job_id, after=request.after_event_id):
+            yield pb.WatchJobResponse(event=messages.event_message(event))
 
     async def GetReport(  # noqa: N802 - the API's name
         self, request: pb.GetReportRequest, context: Context
@@ -189,7 +191,7 @@ class JobsServicer(rpc.DistillationServiceServicer):
         return pb.GetReportResponse(html=await asyncio.to_thread(self._report, job_id))
 
     def _report(self, job_id: str) -> bytes:
-        job = self.jobs.get(job_id)
+        job = self._own(job_id)
         try:
             return self.objects.get(report_key(job_id))
         except NotFoundError:
@@ -204,7 +206,7 @@ class JobsServicer(rpc.DistillationServiceServicer):
         return pb.GetSamplesResponse(npz=await asyncio.to_thread(self._samples, job_id))
 
     def _samples(self, job_id: str) -> bytes:
-        job = self.jobs.get(job_id)
+        job = self._own(job_id)
         try:
             return self.objects.get(samples_key(job_id))
         except NotFoundError:

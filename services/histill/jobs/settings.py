@@ -14,7 +14,10 @@ class ReaperPart(BaseModel):
 
     every_s: float = Field(default=2.0, gt=0, description="between two looks")
     grace_s: float = Field(
-        default=5.0, ge=0, description="a running job may be without a lease this long"
+        default=10.0, ge=0, description="a running job may be without a lease this long"
+    )
+    scan_s: float = Field(
+        default=15.0, ge=0, description="between two looks for lost messages behind others"
     )
     resubmit_s: float = Field(
         default=10.0, ge=0, description="a queued job may be without a message"
@@ -24,7 +27,30 @@ class ReaperPart(BaseModel):
     )
 
 
+class SweeperPart(BaseModel):
+    """How what killed processes left in the store is found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every_s: float = Field(default=600.0, ge=0, description="between two looks")
+    after_s: float = Field(
+        default=3600.0, ge=0, description="what nothing names for so long is removed"
+    )
+
+
+class PurgePart(BaseModel):
+    """How removals are proved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    wait_s: float = Field(
+        default=60.0, ge=0, le=600, description="for workers to say that their disks are clean"
+    )
+
+
 class JobsSettings(ServiceSettings):
     """Everything the jobs service reads from ``HISTILL_*``."""
 
     reaper: ReaperPart = ReaperPart()
+    purge: PurgePart = PurgePart()
+    sweeper: SweeperPart = SweeperPart()

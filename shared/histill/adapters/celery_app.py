@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from histill.core.settings import RedisSettings
 
 QUEUE = "histill"
+KEY_PREFIX = "histill:celery:"
 TASK = "histill.distill.run_job"
 # Our priority is larger for more urgent; Celery over Redis takes the smaller first.
 PRIORITY_STEPS = list(range(10))
@@ -43,7 +44,7 @@ def make_app(settings: RedisSettings) -> Celery:
             "queue_order_strategy": "priority",
             "socket_timeout": settings.timeout_s,
             "socket_connect_timeout": settings.timeout_s,
-            "global_keyprefix": "histill:celery:",
+            "global_keyprefix": KEY_PREFIX,
         },
     )
     return app

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+import base64
+import json
+from typing import TYPE_CHECKING, Any, Self
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from histill.adapters.celery_app import QUEUE, TASK, broker_priority, make_app
+from histill.adapters.celery_app import (
+    KEY_PREFIX,
+    PRIORITY_STEPS,
+    QUEUE,
+    TASK,
+    broker_priority,
+    make_app,
+)
 from histill.core.errors import QueueUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from celery import Celery
 
     from histill.core.settings import RedisSettings
 
 _RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
 # Kombu wraps some errors of redis-py and lets others through.
+_PAGE = 1000
 _AWAY = (OperationalError, RedisError, OSError)
 
 
@@ -46,6 +58,20 @@ class CeleryJobQueue:
                 "Redis does not take jobs; is HISTILL_REDIS__URL right?"
             ) from exc
 
+    def waiting(self) -> set[str]:
+        """Job ids whose message no worker has taken."""
+        found: set[str] = set()
+        try:
+            with self._app.connection_for_read() as connection, connection.channel() as channel:
+                for step in PRIORITY_STEPS:
+                    name = channel._q_for_pri(QUEUE, step)  # noqa: SLF001 - where it puts them
+                    found |= set(_messages(channel.client, KEY_PREFIX + name))
+        except _AWAY as exc:
+            raise QueueUnavailableError(
+                "Redis does not tell what waits; is HISTILL_REDIS__URL right?"
+            ) from exc
+        return found
+
     def depth(self) -> int:
         """Messages that no worker has taken."""
         try:
@@ -55,3 +81,14 @@ class CeleryJobQueue:
             raise QueueUnavailableError(
                 "Redis does not tell the queue's depth; is HISTILL_REDIS__URL right?"
             ) from exc
+
+
+def _messages(client: Any, name: str) -> Iterator[str]:
+    """Job ids in one of the lists, read in pages: it may be long."""
+    start = 0
+    while page := client.lrange(name, start, start + _PAGE - 1):
+        for message in page:
+            # Celery's protocol 2: the body is [args, kwargs, embed].
+            body = base64.b64decode(json.loads(message)["body"])
+            yield str(json.loads(body)[0][0])
+        start += len(page)

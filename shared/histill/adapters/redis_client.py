@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from histill.core.settings import RedisSettings
 
 PREFIX = "histill:"
-JOB_KEYS = ("lease", "fence", "progress", "metrics", "cancel", "events")
+JOB_KEYS = ("lease", "fence", "progress", "metrics", "cancel", "events", "archived", "attempt")
 
 
 def connect(settings: RedisSettings) -> Redis:

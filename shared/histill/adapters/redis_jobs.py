@@ -3,30 +3,67 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import LockError
 
 from histill.adapters.redis_client import JOB_KEYS, PREFIX, job_key, run_script, translated
 from histill.core.errors import QueueUnavailableError
-from histill.core.jobs import Job
+from histill.core.jobs import Job, JobKind, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from redis import Redis
 
-_BY_TIME = f"{PREFIX}jobs"
 _RECORDS = f"{PREFIX}job-records"
-_OPEN = f"{PREFIX}jobs-open"
-_BUILT = f"{PREFIX}jobs-built"
+_REVISIONS = f"{PREFIX}job-revisions"
+_UNCLOSED = f"{PREFIX}jobs-unclosed"
+# The number is that of this layout: an index of an older one is built anew.
+_BUILT = f"{PREFIX}jobs-built:2"
+_OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 _LOCK_S = 10.0
-_REQUEST_DAYS = 7
+_REQUEST_S = 7 * 86400
+_CLAIM = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+if ARGV[1] == '' or redis.call('SET', KEYS[2], ARGV[2], 'NX', 'EX', ARGV[3]) then return ARGV[2] end
+return redis.call('GET', KEYS[2])
+"""
+# Keys: records, revisions, unclosed, all of the project, then one set a state of the
+# project, then one set an open state of the kind. Arguments: id, revision, record, place,
+# closed or open (0) or ended (1), and which of the sets of states and kinds it is in.
+_SAVE = """
+local before = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '-1')
+if before > tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('ZADD', KEYS[4], 0, ARGV[4])
+redis.call(ARGV[5] == '1' and 'SADD' or 'SREM', KEYS[3], ARGV[1])
+local states = tonumber(ARGV[6])
+for i = 5, 4 + states do
+  if i - 4 == tonumber(ARGV[7]) then redis.call('ZADD', KEYS[i], 0, ARGV[4])
+  else redis.call('ZREM', KEYS[i], ARGV[4]) end
+end
+for i = 5 + states, #KEYS do
+  if i - 4 - states == tonumber(ARGV[8]) then redis.call('SADD', KEYS[i], ARGV[1])
+  else redis.call('SREM', KEYS[i], ARGV[1]) end
+end
+return 1
+"""
 _NEXT_VERSION = """
 local last = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), tonumber(ARGV[1]) - 1)
 redis.call('SET', KEYS[1], last + 1)
 return last + 1
 """
+
+
+def _of_project(project: str, state: JobState | None = None) -> str:
+    return f"{PREFIX}jobs:{project}" + (f":{state}" if state else "")
+
+
+def _open(state: JobState, kind: JobKind) -> str:
+    return f"{PREFIX}jobs-open:{state}:{kind}"
 
 
 class RedisJobIndex:
@@ -39,13 +76,29 @@ class RedisJobIndex:
     def __init__(self, client: Redis) -> None:
         self._client = client
 
-    def save(self, job: Job) -> None:
-        """Stores or replaces a record."""
-        with translated(), self._client.pipeline() as pipe:
-            pipe.hset(_RECORDS, job.id, job.model_dump_json())
-            pipe.zadd(_BY_TIME, {job.id: job.create_time.timestamp()})
-            (pipe.srem if job.state.final else pipe.sadd)(_OPEN, job.id)
-            pipe.execute()
+    def save(self, job: Job) -> bool:
+        """Stores or replaces a record, unless a higher revision is there."""
+        states = list(JobState)
+        keys = [
+            _RECORDS,
+            _REVISIONS,
+            _UNCLOSED,
+            _of_project(job.project),
+            *(_of_project(job.project, state) for state in states),
+            *(_open(state, job.kind) for state in _OPEN_STATES),
+        ]
+        is_open = _OPEN_STATES.index(job.state) + 1 if job.state in _OPEN_STATES else 0
+        arguments: list[str | int] = [
+            job.id,
+            job.revision,
+            job.model_dump_json(),
+            job.place,
+            int(job.state.final and not job.closed),
+            len(states),
+            states.index(job.state) + 1,
+            is_open,
+        ]
+        return bool(run_script(self._client, _SAVE, keys, arguments))
 
     def get(self, job_id: str) -> Job | None:
         """The record, or ``None``."""
@@ -53,24 +106,49 @@ class RedisJobIndex:
             found = self._client.hget(_RECORDS, job_id)
         return Job.model_validate_json(found) if found else None
 
-    def page(self, *, before: str, limit: int) -> list[Job]:
-        """Records, newest first."""
-        with translated():
-            start = 0
-            if before:
-                rank: Any = self._client.zrevrank(_BY_TIME, before)
-                if rank is None:
-                    return []
-                start = int(rank) + 1
-            ids: Any = self._client.zrevrange(_BY_TIME, start, start + limit - 1)
-            found = self._client.hmget(_RECORDS, ids) if ids else []
-        return [Job.model_validate_json(record) for record in found if record]
+    def page(
+        self, *, project: str, before: str, limit: int, states: Collection[JobState]
+    ) -> list[Job]:
+        """Records, newest first: no more of them are read than are returned."""
+        keys = [_of_project(project, state) for state in states] or [_of_project(project)]
+        start = f"({before}" if before else "+"
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.zrevrangebylex(key, start, "-", start=0, num=limit)
+            places = sorted(chain.from_iterable(pipe.execute()), reverse=True)[:limit]
+        return self._records(place.partition("-")[2] for place in places)
 
-    def open_jobs(self) -> list[Job]:
-        """Records of the jobs that have not ended."""
+    def running(self) -> list[Job]:
+        """Records of all running jobs."""
+        return self._records(sorted(self._ids(JobState.RUNNING)))
+
+    def queued(self) -> set[str]:
+        """Ids of all queued jobs."""
+        return self._ids(JobState.QUEUED)
+
+    def unclosed(self) -> set[str]:
+        """Ids of ended jobs that are not closed."""
         with translated():
-            ids: Any = self._client.smembers(_OPEN)
-            found = self._client.hmget(_RECORDS, sorted(ids)) if ids else []
+            found: Any = self._client.smembers(_UNCLOSED)
+        return set(found)
+
+    def counts(self) -> dict[tuple[JobKind, JobState], int]:
+        """How many jobs are queued and running, by kind."""
+        wanted = list(product(JobKind, _OPEN_STATES))
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for kind, state in wanted:
+                pipe.scard(_open(state, kind))
+            return dict(zip(wanted, pipe.execute(), strict=True))
+
+    def _ids(self, state: JobState) -> set[str]:
+        with translated():
+            found: Any = self._client.sunion([_open(state, kind) for kind in JobKind])
+        return set(found)
+
+    def _records(self, ids: Iterable[str]) -> list[Job]:
+        wanted = list(ids)
+        with translated():
+            found: Any = self._client.hmget(_RECORDS, wanted) if wanted else []
         return [Job.model_validate_json(record) for record in found if record]
 
     def is_built(self) -> bool:
@@ -85,23 +163,32 @@ class RedisJobIndex:
 
     def delete(self, job_id: str) -> None:
         """Forgets a record and every live key of the job."""
+        job = self.get(job_id)
         with translated(), self._client.pipeline() as pipe:
-            pipe.zrem(_BY_TIME, job_id)
-            pipe.srem(_OPEN, job_id)
+            if job:
+                for state in (None, *JobState):
+                    pipe.zrem(_of_project(job.project, state), job.place)
+                for state in _OPEN_STATES:
+                    pipe.srem(_open(state, job.kind), job_id)
+            pipe.srem(_UNCLOSED, job_id)
             pipe.hdel(_RECORDS, job_id)
+            pipe.hdel(_REVISIONS, job_id)
             pipe.delete(*(job_key(job_id, kind) for kind in JOB_KEYS))
             pipe.execute()
 
-    def claim_request(self, request_id: str, job_id: str) -> str:
+    def claim_request(self, key: str, job_id: str) -> str | None:
         """Binds an idempotency key for a week."""
-        key = f"{PREFIX}request:{request_id}"
+        keys = [_BUILT, f"{PREFIX}request:{key}"]
+        bound = run_script(self._client, _CLAIM, keys, [key, job_id, _REQUEST_S])
+        return str(bound) if bound else None
+
+    def bind_request(self, key: str, job_id: str) -> None:
+        """Binds a key while the index is being built."""
         with translated():
-            if self._client.set(key, job_id, nx=True, ex=_REQUEST_DAYS * 86400):
-                return job_id
-            return str(self._client.get(key) or job_id)
+            self._client.set(f"{PREFIX}request:{key}", job_id, nx=True, ex=_REQUEST_S)
 
     @contextmanager
-    def lock(self, job_id: str) -> Iterator[None]:
+    def lock(self, job_id: str) -> Iterator[Callable[[], None]]:
         """Held by whoever changes a record."""
         lock = self._client.lock(
             job_key(job_id, "lock"), timeout=_LOCK_S, blocking_timeout=_LOCK_S, sleep=0.02
@@ -110,8 +197,15 @@ class RedisJobIndex:
             taken = lock.acquire()
         if not taken:
             raise QueueUnavailableError(f"jobs/{job_id} is being changed by somebody else")
+
+        def held() -> None:
+            with translated():
+                ours = lock.owned()
+            if not ours:
+                raise QueueUnavailableError(f"the lock of jobs/{job_id} ran out; try again")
+
         try:
-            yield
+            yield held
         finally:
             try:
                 with translated():

@@ -6,27 +6,52 @@ from typing import TYPE_CHECKING, Any
 
 from histill.adapters.redis_client import PREFIX, job_key, run_script, translated
 from histill.core.jobs import Progress
+from histill.core.ports import SeenLease
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis import Redis
 
-# A lease holds "owner fence". The fence never goes back, so that a holder which slept
-# through its lease can be told from the next one for ever.
+# A lease holds "owner fence ttl_ms beat". The fence never goes back, so that a holder which
+# slept through its lease can be told from the next one for ever. The beat grows with every
+# renewal: keys run out by the clock of Redis, which may jump, but a beat that stands still
+# has lost its holder.
 _ACQUIRE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return false end
 local floor = tonumber(ARGV[3])
 local fence = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), floor) + 1
 redis.call('SET', KEYS[2], fence)
-redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. fence, 'PX', ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. fence .. ' ' .. ARGV[2] .. ' 0', 'PX', ARGV[2])
 return fence
 """
-_RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+_MINE = """
+local owner, fence, beat = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%d+) %d+ (%d+)$')
+local mine = owner == ARGV[1] and fence == ARGV[2]
 """
-_RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+_RENEW = f"""{_MINE}
+if not mine then return 0 end
+local renewed = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. (tonumber(beat) + 1)
+redis.call('SET', KEYS[1], renewed, 'PX', ARGV[3])
+return 1
+"""
+_RELEASE = f"""{_MINE}
+if mine then return redis.call('DEL', KEYS[1]) end
 return 0
+"""
+_RESTORE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[2], ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' 0', 'PX', ARGV[3])
+return 1
+"""
+_REVOKE = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+local fence = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[2])) + 1
+redis.call('SET', KEYS[2], fence)
+redis.call('DEL', KEYS[1])
+return 1
 """
 _LEAD = """
 local leader = redis.call('GET', KEYS[1])
@@ -34,6 +59,7 @@ if leader and leader ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
+_FORGET_S = 86400
 
 
 class RedisLiveState:
@@ -55,16 +81,32 @@ class RedisLiveState:
     def renew_lease(self, job_id: str, owner: str, fence: int, *, ttl_s: float) -> bool:
         """Renews a lease that is still held with that number."""
         keys = [job_key(job_id, "lease")]
-        return bool(run_script(self._client, _RENEW, keys, [f"{owner} {fence}", int(1000 * ttl_s)]))
+        return bool(run_script(self._client, _RENEW, keys, [owner, fence, int(1000 * ttl_s)]))
+
+    def restore_lease(self, job_id: str, owner: str, fence: int, *, ttl_s: float) -> bool:
+        """Takes a lease again that ran out early."""
+        keys = [job_key(job_id, "lease"), job_key(job_id, "fence")]
+        return bool(run_script(self._client, _RESTORE, keys, [owner, fence, int(1000 * ttl_s)]))
 
     def release_lease(self, job_id: str, owner: str, fence: int) -> None:
         """Gives a lease up that is still held with that number."""
-        run_script(self._client, _RELEASE, [job_key(job_id, "lease")], [f"{owner} {fence}"])
+        run_script(self._client, _RELEASE, [job_key(job_id, "lease")], [owner, fence])
 
-    def leased(self, job_id: str) -> bool:
-        """Whether anybody holds the job's lease."""
+    def leases(self, job_ids: Sequence[str]) -> dict[str, SeenLease]:
+        """The leases of those jobs that have one."""
         with translated():
-            return bool(self._client.exists(job_key(job_id, "lease")))
+            keys = [job_key(job_id, "lease") for job_id in job_ids]
+            found: Any = self._client.mget(keys) if keys else []
+        return {
+            job_id: SeenLease(token, int(token.split(" ")[2]) / 1000)
+            for job_id, token in zip(job_ids, found, strict=True)
+            if token
+        }
+
+    def revoke_lease(self, job_id: str, seen: str, *, floor: int) -> bool:
+        """Ends a lease that is as it was seen."""
+        keys = [job_key(job_id, "lease"), job_key(job_id, "fence")]
+        return bool(run_script(self._client, _REVOKE, keys, [seen, floor]))
 
     def set_progress(self, job_id: str, progress: Progress, metrics: dict[str, float]) -> None:
         """Replaces the live progress and merges the live metrics."""
@@ -105,3 +147,8 @@ class RedisLiveState:
             self._client.delete(
                 *(job_key(job_id, kind) for kind in ("progress", "metrics", "cancel"))
             )
+
+    def forget(self, job_id: str) -> None:
+        """Lets the fence run out: kept for a while, so that a late holder hears of it."""
+        with translated():
+            self._client.expire(job_key(job_id, "fence"), _FORGET_S)

@@ -118,9 +118,13 @@ class S3ObjectStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with ``prefix``, sorted."""
+        yield from (key for key, _ in self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys that start with ``prefix``, sorted, with their sizes in bytes."""
         with self._translated(prefix):
             for found in self._client.list_objects(self._bucket, prefix, recursive=True):
-                yield str(found.object_name)
+                yield str(found.object_name), int(found.size or 0)
 
     def list_folders(self, prefix: str) -> Iterator[str]:
         """Names of the folders right under ``prefix``."""
@@ -140,6 +144,19 @@ class S3ObjectStore:
             keys = [DeleteObject(key) for key in self.list(prefix)]
             for failed in self._client.remove_objects(self._bucket, keys):
                 raise StorageUnavailableError(f"{failed.name} cannot be removed: {failed.message}")
+
+    def keeps_versions(self) -> bool:
+        """Whether versions of objects are, or once were, turned on; so, too, where we may not know.
+
+        A server that has no versions refuses the question.
+        """
+        try:
+            return bool(self._client.get_bucket_versioning(self._bucket).status)
+        except S3Error as exc:
+            return exc.code in _WRONG_KEYS
+        except (MinioException, HTTPError, OSError, ValueError):
+            self.ping()
+            return False
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:

@@ -31,3 +31,14 @@ class JobEvent(BaseModel):
     progress: Progress | None = None
     metrics: dict[str, float] = {}
     log: str | None = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether it is the first event of a job's life."""
+        return self.state is JobState.QUEUED and not self.attempt
+
+
+def event_order(event_id: str) -> tuple[int, int]:
+    """Sorts events by their ids, ``MILLISECONDS-NUMBER``; an empty id comes before all."""
+    time, _, number = event_id.partition("-")
+    return int(time or 0), int(number or 0)

@@ -1,18 +1,23 @@
 """Job records: S3 is the durable truth, the index in Redis a copy for fast reading.
 
-A record changes only under its lock, in S3 first. What the index lost is read
-from S3 again.
+A record changes only under its lock, in S3 first. What the index lost is read from S3
+again. A writer that slept through its lock (its process was frozen) can overwrite a newer
+record in S3, which has no conditional writes: revisions show it, and the newer one counts.
 """
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import ValidationError
 
+from histill.core import results
 from histill.core.errors import (
     AlreadyExistsError,
     CorruptArtifactError,
@@ -20,17 +25,23 @@ from histill.core.errors import (
     NotFoundError,
     UnavailableError,
 )
-from histill.core.events import JobEvent
+from histill.core.event_archive import archived, write_segment
+from histill.core.events import JobEvent, event_order
 from histill.core.jobs import Job
 from histill.core.manifests import GENERATORS, SAMPLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator
 
     from histill.core.clock import Clock
+    from histill.core.jobs import JobState
     from histill.core.ports import EventLog, JobIndex, ObjectStore
 
-
+_AT_ONCE = 8
+# An ended job's events stay in Redis for those who watch it end.
+_ENDED_S = 3600.0
+_KEPT = 500
+_STORING_S = 2.0
 log = structlog.get_logger()
 
 
@@ -63,10 +74,6 @@ def _record_key(job_id: str) -> str:
     return f"{job_prefix(job_id)}job.json"
 
 
-def _events_key(job_id: str) -> str:
-    return f"{job_prefix(job_id)}events.jsonl"
-
-
 @dataclass(frozen=True)
 class JobStore:
     """Creates, reads and changes job records and tells their watchers."""
@@ -77,20 +84,25 @@ class JobStore:
     clock: Clock
 
     def create(self, job: Job) -> Job:
-        """Stores a new job, once for each idempotency key.
+        """Stores a new job, once for each idempotency key of a project.
 
         Returns:
             The stored job: an earlier one when its ``request_id`` was used before.
 
         Raises:
             AlreadyExistsError: The key was used for a job with another spec.
+            UnavailableError: The index is being rebuilt, and does not know all keys yet.
         """
-        if not job.request_id:
+        key = _request_key(job) if job.request_id else ""
+        bound = self.index.claim_request(key, job.id)
+        if bound is None:
+            raise UnavailableError("the index of jobs is being rebuilt; try again")
+        if bound == job.id:
             return self._store_new(job)
-        bound = self.index.claim_request(job.request_id, job.id)
+        self._await_first(bound)
         with self.index.lock(bound):
             try:
-                earlier = self._read(bound)
+                earlier = self._newest(bound)
             except NotFoundError:
                 # The first call stored nothing, or its job was deleted: this takes its place.
                 return self._store_new(job.model_copy(update={"id": bound}))
@@ -98,9 +110,18 @@ class JobStore:
             self.index.save(earlier)  # the first call may have ended before this
         return earlier
 
+    def _await_first(self, job_id: str) -> None:
+        """Gives the call that bound the key time to store its job."""
+        deadline = time.monotonic() + _STORING_S
+        while time.monotonic() < deadline:
+            if self.index.get(job_id):
+                return
+            time.sleep(_STORING_S / 20)
+
     def _store_new(self, job: Job) -> Job:
         try:
-            self._save(job)
+            self._put(job)
+            self.index.save(job)
             self.events.append(job.id, JobEvent(time=job.create_time, state=job.state))
         except UnavailableError:
             # The caller hears that it failed, so no half of it may run later.
@@ -127,9 +148,23 @@ class JobStore:
         """
         return self.index.get(job_id) or self._read(job_id)
 
-    def page(self, *, before: str, limit: int) -> list[Job]:
-        """Up to ``limit`` jobs, newest first, of those before the job id ``before``."""
-        return self.index.page(before=before, limit=limit)
+    def page(
+        self, *, project: str, before: str, limit: int, states: Collection[JobState] = ()
+    ) -> list[Job]:
+        """Up to ``limit`` jobs of a project, newest first.
+
+        Args:
+            project: Whose.
+            before: Only those after this ``Job.place`` in the list; empty: from the newest.
+            limit: At most.
+            states: Only those in one of these; empty: all.
+
+        Raises:
+            UnavailableError: The index is being rebuilt, and would leave some out.
+        """
+        if not self.index.is_built():
+            raise UnavailableError("the index of jobs is being rebuilt; try again")
+        return self.index.page(project=project, before=before, limit=limit, states=states)
 
     def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
         """Changes a record under its lock and announces a new state.
@@ -143,23 +178,43 @@ class JobStore:
 
         Raises:
             NotFoundError: There is none of that id.
+            UnavailableError: Nothing changed, or not known whether: read before a retry.
         """
-        with self.index.lock(job_id):
-            old = self._read(job_id)
+        with self.index.lock(job_id) as held:
+            old = self._newest(job_id)
             new = change(old)
             if new == old:
-                self.index.save(old)  # heals an index that missed an earlier change
+                with suppress(UnavailableError):
+                    self.index.save(old)  # heals an index that missed an earlier change
                 return old
-            self.objects.put(_record_key(job_id), new.model_dump_json().encode())
+            new = new.model_copy(update={"revision": old.revision + 1})
+            held()
+            self._put(new)
             # From here on it is so, whatever Redis says: nobody may take it for failed.
             try:
-                self.index.save(new)
-                if new.state is not old.state:
-                    state = JobEvent(time=self.clock(), attempt=new.attempt, state=new.state)
-                    self.events.append(job_id, state)
+                behind = not self.index.save(new)
             except UnavailableError as exc:
                 log.warning("index_behind", job=job_id, state=new.state, why=str(exc))
+                return new
+            if behind:
+                self._give_way(job_id)
+            if new.state is not old.state:
+                self._announce(new)
         return new
+
+    def _give_way(self, job_id: str) -> None:
+        """Puts back the newer record that a frozen writer has just replaced."""
+        if newer := self.index.get(job_id):
+            self._put(newer)
+        log.warning("write_came_late", job=job_id)
+        raise UnavailableError(f"jobs/{job_id} was changed by somebody else meanwhile")
+
+    def _announce(self, job: Job) -> None:
+        event = JobEvent(time=self.clock(), attempt=job.attempt, state=job.state)
+        try:
+            self.events.append(job.id, event)
+        except UnavailableError as exc:
+            log.warning("event_lost", job=job.id, state=job.state, why=str(exc))
 
     def stored(self, job_id: str) -> Job:
         """The record in S3, past the index.
@@ -168,6 +223,10 @@ class JobStore:
             NotFoundError: There is none of that id.
         """
         return self._read(job_id)
+
+    def stored_ids(self) -> Iterator[str]:
+        """Ids of all jobs of which something is stored, of every project."""
+        return self.objects.list_folders("jobs/")
 
     def delete(self, job_id: str) -> None:
         """Removes an ended job and all that is stored of it.
@@ -184,48 +243,85 @@ class JobStore:
                 raise
             if not job.state.final:
                 raise FailedPreconditionError(f"{job.name} is {job.state}; cancel it first")
+            results.discard(self.objects, job)
             self.objects.delete(_record_key(job_id))
             self.objects.delete_prefix(job_prefix(job_id))
             self.index.delete(job_id)
 
     def close(self, job_id: str) -> None:
-        """Writes the event log of an ended job to S3, and drops what only a run needs."""
-        lines = [event.model_dump_json() for event in self.events.read(job_id, limit=100_000)]
-        self.objects.put(_events_key(job_id), "\n".join(lines).encode())
+        """Archives the events of an ended job and drops what only a run needs.
+
+        Safe to call again: the reaper does, for jobs whose worker died in between.
+        """
+        job = self.get(job_id)
+        if job.closed or not job.state.final:
+            return
+        self.archive(job_id, keep=0)
         self.objects.delete_prefix(checkpoint_prefix(job_id))
+        results.discard(self.objects, job)
+        self.update(job_id, lambda now: now.model_copy(update={"closed": True}))
+        self.events.expire(job_id, after_s=_ENDED_S)
+
+    def archive(self, job_id: str, *, keep: int = _KEPT) -> None:
+        """Stores a job's events in S3, and drops them from Redis but for the newest ones."""
+        last = self.events.archived_through(job_id)
+        events = self.events.read(job_id, after=last, limit=1_000_000)
+        write_segment(self.objects, job_id, events)
+        if events:
+            first_kept = events[-keep:][0].id if keep and len(events) > keep else ""
+            self.events.mark_archived(job_id, through=events[-1].id, keep_from=first_kept)
+
+    def history(self, job_id: str, *, after: str = "", limit: int = 1000) -> list[JobEvent]:
+        """Events after an id, oldest first, from the archive as far as Redis lacks them.
+
+        Raises:
+            InvalidArgumentError: ``after`` is no event id.
+        """
+        live = self.events.read(job_id, after=after, limit=limit)
+        first, last = self.events.ends(job_id)
+        if first and last:
+            if after and event_order(after) > event_order(last.id):
+                # Redis came back empty, and its clock behind: all it has is new.
+                return self.events.read(job_id, limit=limit)
+            if first.begins or (after and event_order(after) >= event_order(first.id)):
+                return live
+        older = (
+            event
+            for event in archived(self.objects, job_id, after=after)
+            if first is None or event_order(event.id) < event_order(first.id)
+        )
+        return list(islice(older, limit)) or live
 
     def rebuild(self) -> int:
-        """Fills the index and the event logs from S3; returns how many jobs it read."""
-        count = 0
-        for job_id in self.objects.list_folders("jobs/"):
-            try:
-                with self.index.lock(job_id):
-                    job = self._read(job_id)
-                    self.index.save(job)
-            except NotFoundError:
-                continue
-            except CorruptArtifactError as exc:
-                # One damaged record must not keep all others away.
-                log.warning("job_record_damaged", job=job_id, why=str(exc))
-                continue
-            if job.request_id:
-                self.index.claim_request(job.request_id, job.id)
-            if not self.events.read(job_id, limit=1):
-                self._restore_events(job)
-            count += 1
+        """Fills the index from S3; returns how many jobs it read."""
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rebuild") as pool:
+            count = sum(pool.map(self._rebuilt, self.objects.list_folders("jobs/")))
         self.index.mark_built()
         return count
 
-    def _restore_events(self, job: Job) -> None:
+    def _rebuilt(self, job_id: str) -> bool:
         try:
-            lines = self.objects.get(_events_key(job.id)).splitlines()
-            archived = [JobEvent.model_validate_json(line) for line in lines]
-        except (NotFoundError, ValidationError):
-            self.events.append(
-                job.id, JobEvent(time=self.clock(), attempt=job.attempt, state=job.state)
-            )
-            return
-        self.events.restore(job.id, archived)
+            with self.index.lock(job_id):
+                job = self._newest(job_id)
+                self.index.save(job)
+        except NotFoundError:
+            return False
+        except CorruptArtifactError as exc:
+            # One damaged record must not keep all others away.
+            log.warning("job_record_damaged", job=job_id, why=str(exc))
+            return False
+        if job.request_id:
+            self.index.bind_request(_request_key(job), job.id)
+        if not job.closed and not any(self.events.ends(job_id)):
+            # Its watchers hear where it is; how it came there is lost, but for the archive.
+            self._announce(job)
+        return True
+
+    def _newest(self, job_id: str) -> Job:
+        """The record with the highest revision; S3's when there is no other."""
+        stored = self._read(job_id)
+        indexed = self.index.get(job_id)
+        return indexed if indexed and indexed.revision > stored.revision else stored
 
     def _read(self, job_id: str) -> Job:
         try:
@@ -237,6 +333,9 @@ class JobStore:
         except ValidationError as exc:
             raise CorruptArtifactError(f"{_record_key(job_id)} is not a job record") from exc
 
-    def _save(self, job: Job) -> None:
+    def _put(self, job: Job) -> None:
         self.objects.put(_record_key(job.id), job.model_dump_json().encode())
-        self.index.save(job)
+
+
+def _request_key(job: Job) -> str:
+    return f"{job.project}:{job.request_id}"

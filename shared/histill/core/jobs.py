@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from histill.core.errors import IllegalMoveError
+from histill.core.projects import DEFAULT
 from histill.core.specs import DataFreeSpec, JobSpec, MultiTeacherSpec, SupervisedSpec
 
 
@@ -87,15 +88,22 @@ class JobError(_Record):
 class Job(_Record):
     """One distillation job, as stored in ``jobs/{id}/job.json``.
 
-    ``losses`` counts the attempts that ended for no fault of the job: a lost worker, or
-    servers that were away; a drained worker's attempt is none. ``fence`` is the fencing
-    number of the lease under which the job last started: a writer that holds an older
-    one has lost the job.
+    Attributes:
+        project: Whose it is; others cannot see it, nor it their models.
+        losses: Attempts that ended for no fault of the job: a lost worker or trainer, or
+            servers that were away; a drained worker's attempt is none.
+        fence: Of the lease under which the job last started: a writer that holds an older
+            one has lost the job.
+        publishing: ``name@version`` that the running attempt publishes, noted before its
+            first byte is stored: whoever finds the job afterwards knows where to look.
+        closed: Everything that only a run needs is gone, and its events are archived.
+        revision: Grows with each change, so that a writer who slept is told from the next.
     """
 
     id: str
     spec: JobSpec
     create_time: datetime
+    project: str = DEFAULT
     display_name: str = ""
     priority: int = 0
     request_id: str = ""
@@ -103,6 +111,9 @@ class Job(_Record):
     attempt: int = 0
     losses: int = 0
     fence: int = 0
+    publishing: str = ""
+    closed: bool = False
+    revision: int = 0
     start_time: datetime | None = None
     end_time: datetime | None = None
     progress: Progress | None = None
@@ -115,6 +126,11 @@ class Job(_Record):
     def name(self) -> str:
         """Resource name, ``jobs/{id}``."""
         return f"jobs/{self.id}"
+
+    @property
+    def place(self) -> str:
+        """Sorts jobs by the time of their creation, and names one place among them."""
+        return f"{round(self.create_time.timestamp() * 1000):013}-{self.id}"
 
     @property
     def kind(self) -> JobKind:

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 # 64-bit whole numbers, which protobuf's own JSON writes as strings.
-_NUMBERS = frozenset({"pixels", "parameters", "size_bytes"})
+_NUMBERS = frozenset(
+    {
+        "bytes", "objects", "objects_listed", "objects_read", "parameters", "pixels", "redis_keys",
+        "size_bytes",
+    }
+)  # fmt: skip
 
 
 def as_dict(message: Message) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import any_pb2
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from histill.api.distillation.v1 import job_pb2, spec_pb2
 from histill.api.registry.v1 import dataset_pb2, model_pb2
 from histill.core.errors import FieldViolation, InvalidArgumentError
+from histill.core.jobs import JobState
 from histill.core.manifests import (
     ArtifactFile,
     DatasetManifest,
@@ -24,19 +26,22 @@ from histill.core.manifests import (
 from histill.core.specs import DataFreeSpec, JobSpec, MultiTeacherSpec, SupervisedSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from google.protobuf.descriptor import Descriptor
 
     from histill.core.events import JobEvent
-    from histill.core.jobs import Job, JobError, JobKind, JobState, Progress
+    from histill.core.jobs import Job, JobError, JobKind, Progress
 
 _SPECS: dict[str, type[JobSpec]] = {
     "supervised": SupervisedSpec,
     "multi_teacher": MultiTeacherSpec,
     "data_free": DataFreeSpec,
 }
+_SHORT, _MOST_WORDS = reprlib.Repr(), 200
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 # What people write who are used to the other kinds of jobs.
 _DATA_FIELDS = frozenset({"dataset", "data", "images"})
 
@@ -59,7 +64,7 @@ def job_from_yaml(values: Mapping[str, Any]) -> job_pb2.Job:
 
 def _misfits(values: Any, kind: Descriptor, path: str) -> Iterator[FieldViolation]:
     if not isinstance(values, dict):
-        yield FieldViolation(path, f"must be a mapping; it is {values!r}")
+        yield FieldViolation(path, f"must be a mapping; it is {_short(values)}")
         return
     for name, value in values.items():
         field = kind.fields_by_name.get(name)
@@ -75,7 +80,14 @@ def _misfits(values: Any, kind: Descriptor, path: str) -> Iterator[FieldViolatio
             try:
                 ParseDict({name: value}, GetMessageClass(kind)())
             except ParseError:
-                yield FieldViolation(f"{path}.{name}", f"is of the wrong type; it is {value!r}")
+                yield FieldViolation(
+                    f"{path}.{name}", f"is of the wrong type; it is {_short(value)}"
+                )
+
+
+def _short(value: Any) -> str:
+    """The beginning of what was given: aliases in YAML can make a few lines endless."""
+    return _SHORT.repr(value)[:_MOST_WORDS]
 
 
 def spec_of(job: job_pb2.Job) -> JobSpec:
@@ -107,7 +119,7 @@ def violations(exc: ValidationError, prefix: str) -> list[FieldViolation]:
         if error["type"] == "value_error":  # of several fields together, which it names
             words = words.removeprefix("value error, ")
         elif error["type"] != "missing":
-            words += f"; it is {error['input']!r}"
+            words += f"; it is {_short(error['input'])}"
         found.append(FieldViolation(path, words))
     return found
 
@@ -139,6 +151,19 @@ def job_message(job: Job) -> job_pb2.Job:
 def state_message(state: JobState) -> job_pb2.JobState.ValueType:
     """A state as the API's enum."""
     return job_pb2.JobState.Value(f"JOB_STATE_{state}")
+
+
+def states_of(values: Iterable[job_pb2.JobState.ValueType], *, field: str) -> frozenset[JobState]:
+    """States from the API's enum.
+
+    Raises:
+        InvalidArgumentError: One is not set, or unknown.
+    """
+    known = {state_message(state): state for state in JobState}
+    try:
+        return frozenset(known[value] for value in values)
+    except KeyError as exc:
+        raise InvalidArgumentError.of(field, f"has {exc}, which is no state of a job") from None
 
 
 def kind_message(kind: JobKind) -> job_pb2.JobKind.ValueType:

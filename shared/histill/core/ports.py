@@ -9,15 +9,30 @@ tests in ``tests/integration`` hold each implementation to these words.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from histill.core.events import JobEvent
-    from histill.core.jobs import Job, Progress
+    from histill.core.jobs import Job, JobKind, JobState, Progress
+
+
+@dataclass(frozen=True)
+class SeenLease:
+    """A lease as somebody sees it who does not hold it.
+
+    Attributes:
+        token: Differs after every renewal: one that stands still has lost its holder,
+            whatever the clock of Redis says.
+        ttl_s: Seconds within which its holder renews it.
+    """
+
+    token: str
+    ttl_s: float
 
 
 class ObjectStore(Protocol):
@@ -46,6 +61,9 @@ class ObjectStore(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with ``prefix``, sorted, whatever their depth."""
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys that start with ``prefix``, sorted, with their sizes in bytes."""
+
     def list_folders(self, prefix: str) -> Iterator[str]:
         """Names of the folders right under ``prefix`` (which ends in ``/``)."""
 
@@ -54,6 +72,9 @@ class ObjectStore(Protocol):
 
     def delete_prefix(self, prefix: str) -> None:
         """Removes every object whose key starts with ``prefix``."""
+
+    def keeps_versions(self) -> bool:
+        """Whether what is removed or replaced stays in the bucket as an older version."""
 
     def ping(self) -> None:
         """Returns when the store answers and the bucket is there."""
@@ -70,25 +91,33 @@ class VersionCounter(Protocol):
 
 
 class JobIndex(Protocol):
-    """Job records by time, for fast reading. May raise QueueUnavailableError.
+    """Copies of job records for fast reading. May raise QueueUnavailableError."""
 
-    A copy of what S3 holds; it can be lost and rebuilt.
-    """
-
-    def save(self, job: Job) -> None:
-        """Stores or replaces a record."""
+    def save(self, job: Job) -> bool:
+        """Stores or replaces a record, unless a higher revision is there; whether it did."""
 
     def get(self, job_id: str) -> Job | None:
-        """The record, or ``None`` when the index does not hold it."""
+        """The record, or ``None`` when the index does not have it."""
 
-    def page(self, *, before: str, limit: int) -> list[Job]:
-        """Up to ``limit`` records, newest first, of those before the job id ``before``.
+    def page(
+        self, *, project: str, before: str, limit: int, states: Collection[JobState]
+    ) -> list[Job]:
+        """Records of a project in some states (none given: in all), newest first.
 
-        An empty ``before`` starts from the newest; one that is gone yields nothing.
+        ``before`` is a ``Job.place``, which need not be anybody's; empty means the newest.
         """
 
-    def open_jobs(self) -> list[Job]:
-        """Records of the jobs that have not ended."""
+    def running(self) -> list[Job]:
+        """Records of all running jobs, of every project."""
+
+    def queued(self) -> set[str]:
+        """Ids of all queued jobs, of every project."""
+
+    def unclosed(self) -> set[str]:
+        """Ids of the jobs that have ended and are not closed."""
+
+    def counts(self) -> dict[tuple[JobKind, JobState], int]:
+        """How many jobs are queued and running, by kind."""
 
     def delete(self, job_id: str) -> None:
         """Forgets a record and every live key of the job."""
@@ -99,11 +128,21 @@ class JobIndex(Protocol):
     def mark_built(self) -> None:
         """Says that the index holds everything that S3 holds."""
 
-    def claim_request(self, request_id: str, job_id: str) -> str:
-        """Binds an idempotency key to a job id, unless it is bound; returns the bound id."""
+    def claim_request(self, key: str, job_id: str) -> str | None:
+        """Binds an idempotency key to a job id, unless it is bound; returns the bound id.
 
-    def lock(self, job_id: str) -> AbstractContextManager[None]:
-        """Held by whoever changes a record; waits up to 10 s for another holder."""
+        ``None`` while the index is not built: it does not know all keys. An empty key binds
+        nothing, and returns ``job_id``.
+        """
+
+    def bind_request(self, key: str, job_id: str) -> None:
+        """Binds a key while the index is being built, unless it is bound."""
+
+    def lock(self, job_id: str) -> AbstractContextManager[Callable[[], None]]:
+        """Held by whoever changes a record; waits up to 10 s for another holder.
+
+        Yields a function that raises QueueUnavailableError when the lock has run out.
+        """
 
     def ping(self) -> None:
         """Returns when Redis answers."""
@@ -112,14 +151,38 @@ class JobIndex(Protocol):
 class EventLog(Protocol):
     """The events of a job, in order, capped. May raise QueueUnavailableError."""
 
-    def append(self, job_id: str, event: JobEvent) -> JobEvent:
-        """Adds an event and returns it with its id."""
+    def append(self, job_id: str, event: JobEvent) -> JobEvent | None:
+        """Adds an event and returns it with its id.
+
+        ``None``, and nothing is added, when an event of a later attempt is there.
+        """
 
     def read(self, job_id: str, *, after: str = "", limit: int = 1000) -> list[JobEvent]:
-        """Events after the id ``after``, oldest first."""
+        """Events after the id ``after``, oldest first.
 
-    def restore(self, job_id: str, events: Iterable[JobEvent]) -> None:
-        """Puts archived events back, with their ids, into an empty log."""
+        Raises:
+            InvalidArgumentError: ``after`` is no event id.
+        """
+
+    def ends(self, job_id: str) -> tuple[JobEvent | None, JobEvent | None]:
+        """The first and the last event that are kept."""
+
+    def follow(self, after: Mapping[str, str], *, wait_s: float) -> dict[str, list[JobEvent]]:
+        """Events of several jobs after an id each; waits for the first one.
+
+        Args:
+            after: Job id to the last event seen; an empty one means from the first.
+            wait_s: How long to wait; then there are none.
+        """
+
+    def archived_through(self, job_id: str) -> str:
+        """Id of the last event that was archived; empty when none was."""
+
+    def mark_archived(self, job_id: str, *, through: str, keep_from: str) -> None:
+        """Notes what was archived, and drops what comes before ``keep_from`` (empty: nothing)."""
+
+    def expire(self, job_id: str, *, after_s: float) -> None:
+        """Drops the events some time from now."""
 
 
 class LiveState(Protocol):
@@ -139,8 +202,26 @@ class LiveState(Protocol):
     def release_lease(self, job_id: str, owner: str, fence: int) -> None:
         """Gives the lease up if it is still held with that number."""
 
-    def leased(self, job_id: str) -> bool:
-        """Whether anybody holds the job's lease."""
+    def restore_lease(self, job_id: str, owner: str, fence: int, *, ttl_s: float) -> bool:
+        """Takes a lease again that ran out early (Redis lost it, or its clock jumped).
+
+        Only for whom the job's record still names; whether nobody had a later number.
+        """
+
+    def leases(self, job_ids: Sequence[str]) -> dict[str, SeenLease]:
+        """The leases of those jobs that have one."""
+
+    def revoke_lease(self, job_id: str, seen: str, *, floor: int) -> bool:
+        """Ends a lease that is as it was seen, so that its holder can never renew it.
+
+        Args:
+            job_id: The job.
+            seen: ``SeenLease.token``, or empty when there was none.
+            floor: The number in the job's record.
+
+        Returns:
+            Whether it was still so; else somebody is alive.
+        """
 
     def set_progress(self, job_id: str, progress: Progress, metrics: dict[str, float]) -> None:
         """Replaces the live progress and merges the live metrics."""
@@ -160,6 +241,9 @@ class LiveState(Protocol):
     def clear(self, job_id: str) -> None:
         """Drops progress and the cancel flag, at the end of an attempt."""
 
+    def forget(self, job_id: str) -> None:
+        """Lets everything live about an ended job run out within a day."""
+
 
 class JobQueue(Protocol):
     """Hands job ids to workers. May raise QueueUnavailableError."""
@@ -167,5 +251,67 @@ class JobQueue(Protocol):
     def submit(self, job_id: str, *, priority: int) -> None:
         """Queues a job id; a higher priority (0 to 9) is taken first."""
 
+    def waiting(self) -> set[str]:
+        """Job ids whose message no worker has taken."""
+
     def depth(self) -> int:
         """Messages that no worker has taken."""
+
+
+@dataclass(frozen=True)
+class Mention:
+    """Where in Redis something is mentioned.
+
+    Attributes:
+        key: Of Redis.
+        member: Field, member, item or entry of that key; empty when the key's own name or
+            its only value mentions it.
+        text: What was found there.
+    """
+
+    key: str
+    member: str
+    text: str
+
+
+class Traces(Protocol):
+    """All that Redis keeps for histill, whatever its type. May raise QueueUnavailableError."""
+
+    def find(self, matches: Callable[[str], bool]) -> tuple[int, list[Mention]]:
+        """How many keys there are, and where a name or a value matches."""
+
+    def erase(self, mentions: Iterable[Mention]) -> int:
+        """Removes keys, or the members that were found in them; how many were still there."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a worker said last of its disk.
+
+    Attributes:
+        asked: Number of the question that it had read before it looked.
+        held: Versions of datasets, ``PROJECT/NAME@VERSION``, and jobs, ``jobs/ID``, of which
+            something lies there.
+    """
+
+    asked: int
+    held: frozenset[str]
+
+
+class Holdings(Protocol):
+    """What workers' disks hold, as they tell it. May raise QueueUnavailableError."""
+
+    def ask(self) -> int:
+        """Asks all workers to look; the number of the question grows."""
+
+    def asked(self) -> int:
+        """Number of the last question, 0 before the first."""
+
+    def tell(self, worker: str, told: Told, *, ttl_s: float) -> None:
+        """Replaces what a worker said; it counts as living for so long."""
+
+    def told(self) -> dict[str, Told]:
+        """What each living worker said last."""
+
+    def leave(self, worker: str) -> None:
+        """Forgets a worker that holds nothing and will look no more."""

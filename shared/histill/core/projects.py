@@ -79,6 +79,10 @@ class _Scoped:
         for key in self.store.list(self.prefix + prefix):
             yield key.removeprefix(self.prefix)
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for key, size in self.store.sizes(self.prefix + prefix):
+            yield key.removeprefix(self.prefix), size
+
     def list_folders(self, prefix: str) -> Iterator[str]:
         return self.store.list_folders(self.prefix + prefix)
 
@@ -87,6 +91,9 @@ class _Scoped:
 
     def delete_prefix(self, prefix: str) -> None:
         self.store.delete_prefix(self.prefix + prefix)
+
+    def keeps_versions(self) -> bool:
+        return self.store.keeps_versions()
 
     def ping(self) -> None:
         self.store.ping()

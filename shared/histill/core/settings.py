@@ -8,33 +8,37 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from histill.core.audit_settings import AuditSettings
 from histill.core.errors import SettingsError
-from histill.core.names import NAME_PATTERN
-from histill.core.projects import DEFAULT
+from histill.core.service_settings import AuthSettings, Part, ServerSettings, TlsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "HISTILL_"
 # Read by the command line, the SDK and the tests, never by a service.
-OUTSIDE = ("HISTILL_DATA", "HISTILL_HOME")
+OUTSIDE = ("HISTILL_DATA", "HISTILL_FUZZ_EXAMPLES", "HISTILL_HOME")
 # Every process's groups, so that one shell may hold the variables of several: each
 # process checks the groups that it has, and leaves the others to their owners.
 GROUPS = frozenset(
     {
+        "AUDIT",
         "AUTH",
         "CLIENT",
         "INFERENCE",
         "LOG",
+        "PURGE",
         "REAPER",
         "REDIS",
         "S3",
         "SERVER",
+        "SIGNING",
+        "SWEEPER",
         "TLS",
         "UPLOAD",
         "WEB",
@@ -43,11 +47,7 @@ GROUPS = frozenset(
 )
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class S3Settings(_Part):
+class S3Settings(Part):
     """The object store: any S3 server."""
 
     endpoint: str = Field(default="127.0.0.1:9000", description="host:port, without a scheme")
@@ -59,68 +59,18 @@ class S3Settings(_Part):
     timeout_s: float = Field(default=10.0, gt=0, description="wait for a connection or a read")
 
 
-class RedisSettings(_Part):
+class RedisSettings(Part):
     """Queue, leases, live state and events: any server of the Redis protocol."""
 
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     timeout_s: float = Field(default=5.0, gt=0, description="wait for a connection or an answer")
 
 
-class ApiKey(_Part):
-    """One API key, stored as a hash.
-
-    Attributes:
-        id: Name of the holder, for logs.
-        sha256: SHA-256 of the key in lower-case hexadecimal.
-        role: ``viewer`` reads and segments, ``operator`` also submits and uploads,
-            ``admin`` also deletes.
-        project: Whose models, datasets and jobs the holder sees, and whose quotas count.
-    """
-
-    id: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    role: Literal["viewer", "operator", "admin"]
-    project: str = Field(default=DEFAULT, pattern=rf"^{NAME_PATTERN}$")
-
-
-class AuthSettings(_Part):
-    """Who may call. ``mode=none`` must be written out: the default refuses everyone."""
-
-    mode: Literal["api_key", "none"] = "api_key"
-    api_keys: tuple[ApiKey, ...] = ()
-
-
-class TlsSettings(_Part):
-    """PEM files; without a certificate the server listens in clear text."""
-
-    certificate: str = ""
-    key: str = ""
-    client_ca: str = Field(default="", description="with it, clients must show a certificate")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if bool(self.certificate) != bool(self.key):
-            raise ValueError("certificate and key belong together; set both or neither")
-        if self.client_ca and not self.certificate:
-            raise ValueError("client_ca asks clients for certificates, which needs TLS itself")
-        return self
-
-
-class LogSettings(_Part):
+class LogSettings(Part):
     """Structured logs: JSON unless standard error is a terminal."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     json_lines: bool | None = None
-
-
-class ServerSettings(_Part):
-    """A gRPC server."""
-
-    host: str = "0.0.0.0"  # noqa: S104 - a server in a container listens to its network
-    port: int = Field(default=0, ge=0, le=65535, description="0 takes the process's own default")
-    max_message_bytes: int = Field(default=64 << 20, ge=1 << 20)
-    drain_s: float = Field(default=20.0, ge=0, description="wait for running calls at SIGTERM")
-    metrics_port: int = Field(default=0, ge=-1, le=65535, description="0: own default; -1: none")
 
 
 class ProcessSettings(BaseSettings):
@@ -141,6 +91,7 @@ class ServiceSettings(ProcessSettings):
     server: ServerSettings = ServerSettings()
     auth: AuthSettings = AuthSettings()
     tls: TlsSettings = TlsSettings()
+    audit: AuditSettings = AuditSettings()
 
 
 S = TypeVar("S", bound=BaseSettings)

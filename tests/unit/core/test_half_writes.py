@@ -42,10 +42,10 @@ class Index(MemoryIndex):
 
     down = False
 
-    def save(self, job: Job) -> None:
+    def save(self, job: Job) -> bool:
         if self.down:
             raise QueueUnavailableError("down")
-        super().save(job)
+        return super().save(job)
 
 
 def job(request_id: str = "", **fields: object) -> Job:
@@ -57,7 +57,7 @@ def job(request_id: str = "", **fields: object) -> Job:
 @pytest.fixture
 def store() -> JobStore:
     """An empty store whose parts can be put down."""
-    return JobStore(Objects(), Index(), MemoryEvents(), lambda: NOW)
+    return JobStore(Objects(), Index(built=True), MemoryEvents(), lambda: NOW)
 
 
 @pytest.mark.parametrize("part", ["objects", "index"])
@@ -70,10 +70,10 @@ def test_a_refused_creation_leaves_nothing_and_can_be_repeated(
     with pytest.raises(UnavailableError):
         store.create(job(request_id))
     assert list(store.objects.list("jobs/")) == []
-    assert store.index.open_jobs() == []
+    assert store.index.queued() == set()
     getattr(store, part).down = False
     made = store.create(job(request_id))
-    assert [found.id for found in store.index.open_jobs()] == [made.id]
+    assert store.index.queued() == {made.id}
     assert store.create(job("other")).id != made.id
 
 
@@ -90,7 +90,7 @@ def test_a_repeated_creation_heals_the_index(store: JobStore) -> None:
     first = store.create(job("key"))
     store.index.delete(first.id)
     assert store.create(job("key")) == first
-    assert store.index.open_jobs() == [first]
+    assert store.index.queued() == {first.id}
 
 
 def test_one_damaged_record_does_not_keep_the_others_away(store: JobStore) -> None:
@@ -99,7 +99,7 @@ def test_one_damaged_record_does_not_keep_the_others_away(store: JobStore) -> No
     ended = store.create(job())
     store.objects.put("jobs/0000damaged/job.json", b"{")
     store.update(ended.id, lambda j: j.moved_to(JobState.CANCELLED, at=NOW))
-    store.objects.put(f"jobs/{ended.id}/events.jsonl", b"not an event")
+    store.objects.put(f"jobs/{ended.id}/events/0.jsonl", b"not an event")
     fresh = JobStore(store.objects, MemoryIndex(), MemoryEvents(), lambda: NOW)
     assert fresh.rebuild() == 2
     assert fresh.get(first.id) == first

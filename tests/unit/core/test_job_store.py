@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,11 +14,17 @@ from histill.core.errors import (
     FailedPreconditionError,
     IllegalMoveError,
     NotFoundError,
+    QueueUnavailableError,
+    UnavailableError,
 )
+from histill.core.events import JobEvent
 from histill.core.job_store import JobStore
 from histill.core.jobs import Job, JobState
 from histill.core.names import new_job_id
 from histill.core.specs import SupervisedSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
@@ -29,7 +37,7 @@ def job(request_id: str = "", output: str = "m") -> Job:
 @pytest.fixture
 def store() -> JobStore:
     """An empty store."""
-    return JobStore(MemoryObjects(), MemoryIndex(), MemoryEvents(), lambda: NOW)
+    return JobStore(MemoryObjects(), MemoryIndex(built=True), MemoryEvents(), lambda: NOW)
 
 
 def test_a_created_job_is_kept_and_announced(store: JobStore) -> None:
@@ -45,7 +53,7 @@ def test_one_idempotency_key_makes_one_job(store: JobStore) -> None:
     assert store.create(job("key")) == first
     with pytest.raises(AlreadyExistsError, match="use a new request_id"):
         store.create(job("key", output="other"))
-    assert len(store.page(before="", limit=10)) == 1
+    assert len(store.page(project="default", before="", limit=10)) == 1
 
 
 def test_a_change_is_stored_and_a_new_state_announced(store: JobStore) -> None:
@@ -86,11 +94,113 @@ def test_everything_comes_back_after_redis_is_lost(store: JobStore) -> None:
     ended, waiting = store.create(job("a")), store.create(job("b"))
     store.update(ended.id, lambda j: j.moved_to(JobState.CANCELLED, at=NOW))
     store.close(ended.id)
-    before = store.events.read(ended.id)
+    before = store.history(ended.id)
     fresh = JobStore(store.objects, MemoryIndex(), MemoryEvents(), lambda: NOW)
     assert fresh.rebuild() == 2
     assert fresh.index.is_built()
-    assert {j.id for j in fresh.page(before="", limit=9)} == {ended.id, waiting.id}
-    assert fresh.events.read(ended.id) == before
+    listed = fresh.page(project="default", before="", limit=9)
+    assert {each.id for each in listed} == {ended.id, waiting.id}
+    assert fresh.history(ended.id) == before
     assert [event.state for event in fresh.events.read(waiting.id)] == [JobState.QUEUED]
     assert fresh.create(job("b")).id == waiting.id
+
+
+def test_a_store_whose_index_is_lost_takes_no_job(store: JobStore) -> None:
+    """It would not know an idempotency key that S3 knows, nor list what S3 holds."""
+    store.create(job("key"))
+    empty = JobStore(store.objects, MemoryIndex(), MemoryEvents(), lambda: NOW)
+    with pytest.raises(UnavailableError, match="rebuilt"):
+        empty.create(job("key"))
+    with pytest.raises(UnavailableError, match="rebuilt"):
+        empty.page(project="default", before="", limit=9)
+
+
+def test_one_key_of_two_projects_makes_two_jobs(store: JobStore) -> None:
+    """What one project calls its request says nothing about another's."""
+    mine = store.create(job("key"))
+    theirs = store.create(job("key").model_copy(update={"project": "other"}))
+    assert mine.id != theirs.id
+    fresh = JobStore(store.objects, MemoryIndex(), MemoryEvents(), lambda: NOW)
+    fresh.rebuild()
+    assert fresh.create(job("key")).id == mine.id
+
+
+def test_a_writer_that_slept_gives_way_to_who_came_after_it(store: JobStore) -> None:
+    """It was frozen before its write: the newer record comes back, in S3 too."""
+    made = store.create(job())
+    put, late = store.objects.put, made.moved_to(JobState.RUNNING, at=NOW, fence=1)
+
+    def frozen_put(key: str, data: bytes) -> None:
+        store.objects.put = put  # type: ignore[method-assign]
+        # While it sleeps its lock runs out, and another attempt comes and ends.
+        for revision, state in enumerate((JobState.RUNNING, JobState.SUCCEEDED), start=1):
+            newer = made.moved_to(JobState.RUNNING, at=NOW).model_copy(
+                update={"state": state, "revision": revision, "fence": 2}
+            )
+            put(key, newer.model_dump_json().encode())
+            store.index.save(newer)
+        put(key, data)
+
+    store.objects.put = frozen_put  # type: ignore[method-assign]
+    with pytest.raises(UnavailableError, match="somebody else"):
+        store.update(made.id, lambda _: late)
+    assert store.stored(made.id).state is store.get(made.id).state is JobState.SUCCEEDED
+    assert [event.state for event in store.events.read(made.id)] == [JobState.QUEUED]
+
+
+def test_a_writer_whose_lock_ran_out_writes_nothing(store: JobStore) -> None:
+    """Its turn is over: somebody else may be writing."""
+    made = store.create(job())
+
+    def gone() -> None:
+        raise QueueUnavailableError("ran out")
+
+    @contextmanager
+    def lock(_: str) -> Iterator[Callable[[], None]]:
+        yield gone
+
+    store.index.lock = lock  # type: ignore[method-assign,assignment]
+    with pytest.raises(QueueUnavailableError):
+        store.update(made.id, lambda j: j.moved_to(JobState.RUNNING, at=NOW))
+    assert store.stored(made.id) == made
+
+
+def test_the_history_goes_on_where_redis_begins(store: JobStore) -> None:
+    """Archived events, then those that are live, each once, from any id on."""
+    made = store.create(job())
+    for number in range(8):
+        store.events.append(made.id, JobEvent(time=NOW, log=str(number)))
+    every = store.history(made.id)
+    store.archive(made.id, keep=2)
+    assert store.events.read(made.id) == every[-2:]
+    for start in range(len(every)):
+        found, after = [], every[start].id
+        while events := store.history(made.id, after=after, limit=3):
+            found += events
+            after = events[-1].id
+        assert found == every[start + 1 :]
+    store.events.append(made.id, JobEvent(time=NOW, log="later"))
+    store.archive(made.id, keep=0)
+    store.events.expire(made.id, after_s=0)
+    assert [event.log for event in store.history(made.id)][1:] == [*map(str, range(8)), "later"]
+
+
+def test_a_watcher_that_saw_later_ids_than_redis_has_misses_nothing(store: JobStore) -> None:
+    """Redis came back empty, with its clock behind: whatever it has is new to everybody."""
+    made = store.create(job())
+    assert [event.state for event in store.history(made.id, after="999-0")] == [JobState.QUEUED]
+
+
+def test_closing_twice_is_closing_once(store: JobStore) -> None:
+    """The reaper may come after a worker that was only slow."""
+    made = store.create(job())
+    store.objects.put(f"jobs/{made.id}/checkpoints/1", b"c")
+    store.close(made.id)
+    assert not store.get(made.id).closed
+    store.update(made.id, lambda j: j.moved_to(JobState.CANCELLED, at=NOW))
+    store.close(made.id)
+    keys = list(store.objects.list(""))
+    store.close(made.id)
+    assert list(store.objects.list("")) == keys
+    assert store.get(made.id).closed
+    assert not any("checkpoints" in key for key in keys)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from histill.core.errors import SettingsError
-from histill.core.settings import GROUPS, ServiceSettings, TlsSettings, load, variable_names
+from histill.core.service_settings import TlsSettings
+from histill.core.settings import GROUPS, ServiceSettings, load, variable_names
 from histill.distill.settings import WorkerSettings
 from histill.inference.settings import InferenceSettings
 from histill.jobs.settings import JobsSettings

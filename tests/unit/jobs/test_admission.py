@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from histill.core.errors import InvalidArgumentError, NotFoundError
 from histill.core.jobs import JobKind
 from histill.core.messages import job_from_yaml
 from histill.jobs.admission import accepted
+from histill.jobs.known import Known
 
 if TYPE_CHECKING:
     from histill.core.jobs import Job
@@ -33,7 +35,13 @@ def ask(spec: dict[str, Any], *teachers: ModelManifest) -> Job:
     blobs = manifests.dataset().model_dump_json().encode()
     objects.put(DATASETS.manifest_key("blobs", 1), blobs)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    return accepted(job_from_yaml(spec), "", objects=objects, clock=lambda: now)
+    return accepted(
+        job_from_yaml(spec),
+        "",
+        project="default",
+        find=partial(Known(objects).find, "default"),
+        clock=lambda: now,
+    )
 
 
 def free(*teachers: ModelManifest, **changes: Any) -> Job:

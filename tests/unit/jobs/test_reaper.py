@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
 
 from fakes import MemoryEvents, MemoryIndex, MemoryLive, MemoryObjects, MemoryQueue
+from histill.core.event_archive import archived
 from histill.core.job_store import JobStore
 from histill.core.jobs import Job, JobState
+from histill.core.manifests import ModelManifest, ModelRole, Normalization
 from histill.core.names import new_job_id
-from histill.core.specs import SupervisedSpec
+from histill.core.specs import NetworkSpec, SupervisedSpec
+from histill.distill.settings import WorkerPart
 from histill.jobs.reaper import Reaper
-from histill.jobs.settings import ReaperPart
+from histill.jobs.settings import ReaperPart, SweeperPart
+from histill.jobs.sweeper import Sweeper
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
@@ -29,9 +34,16 @@ class World:
 
     def __post_init__(self) -> None:
         self.jobs = JobStore(self.objects, self.index, MemoryEvents(), lambda: NOW)
-        patience = ReaperPart(grace_s=0, resubmit_s=0, max_losses=2)
+        patience = ReaperPart(grace_s=0, resubmit_s=0, scan_s=0, max_losses=2)
         self.reaper = Reaper(
-            "me", self.jobs, self.index, self.live, self.queue, patience, lambda: NOW
+            "me",
+            self.jobs,
+            self.index,
+            self.live,
+            self.queue,
+            Sweeper(self.objects, self.jobs, SweeperPart()),
+            patience,
+            lambda: NOW,
         )
 
     def add(self, state: JobState = JobState.QUEUED, **fields: object) -> Job:
@@ -54,7 +66,7 @@ def test_a_running_job_without_a_lease_goes_back_to_the_queue(world: World) -> N
     job = world.add(JobState.RUNNING, attempt=1)
     world.reaper.look()
     assert world.state(job) is JobState.QUEUED
-    assert world.queue.waiting == [(0, job.id)]
+    assert world.queue.messages == [(0, job.id)]
 
 
 def test_a_leased_job_is_left_alone(world: World) -> None:
@@ -87,14 +99,81 @@ def test_a_cancelled_job_without_a_worker_ends(world: World) -> None:
 
 
 def test_a_queued_job_whose_message_is_gone_is_submitted_again(world: World) -> None:
-    """Only while nothing waits: a long queue is no sign of a lost message."""
+    """Also while other messages wait, and never a second one for the same job."""
     job = world.add()
     world.queue.submit("another", priority=0)
+    for _ in range(3):
+        world.reaper.look()
+    assert world.queue.messages == [(0, "another"), (0, job.id)]
+
+
+def test_a_queued_job_that_a_worker_is_just_taking_is_left_alone(world: World) -> None:
+    """Its message is gone because somebody has the job."""
+    job = world.add()
+    world.live.acquire_lease(job.id, "worker", ttl_s=30, floor=0)
     world.reaper.look()
-    assert world.queue.waiting == [(0, "another")]
-    world.queue.waiting.clear()
+    assert world.queue.messages == []
+
+
+def test_a_lease_that_nobody_renews_counts_as_none(world: World) -> None:
+    """Redis would keep it for ever, its clock having jumped; a beating one is respected."""
+    job = world.add(JobState.RUNNING, attempt=1)
+    fence = world.live.acquire_lease(job.id, "worker", ttl_s=0.2, floor=0)
+    assert fence is not None
+    for _ in range(3):
+        world.reaper.look()
+        time.sleep(0.15)
+        world.live.renew_lease(job.id, "worker", fence, ttl_s=0.2)
+    assert world.state(job) is JobState.RUNNING
     world.reaper.look()
-    assert world.queue.waiting == [(0, job.id)]
+    time.sleep(0.25)
+    world.reaper.look()
+    assert world.state(job) is JobState.QUEUED
+    assert not world.live.restore_lease(job.id, "worker", fence, ttl_s=30)
+
+
+def test_a_result_whose_worker_died_before_it_said_so_is_kept(world: World) -> None:
+    """The version that the record names is there and whole: that is the job's result."""
+    job = world.add(JobState.RUNNING, attempt=1, losses=1, publishing="m@3")
+    manifest = ModelManifest(
+        name="m",
+        version=3,
+        role=ModelRole.TEACHER,
+        network=NetworkSpec(),
+        channels=1,
+        classes=("background", "object"),
+        normalization=Normalization(mean=(0.0,), std=(1.0,)),
+        metrics={"dice": 0.5},
+        job=job.name,
+        create_time=NOW,
+        files=(),
+    )
+    world.objects.put("models/m/3/manifest.json", manifest.model_dump_json().encode())
+    world.reaper.look()
+    ended = world.jobs.get(job.id)
+    assert (ended.state, ended.result_model) == (JobState.SUCCEEDED, "models/m/versions/3")
+    assert ended.metrics == {"dice": 0.5}
+
+
+def test_half_a_result_of_a_job_that_ends_is_removed(world: World) -> None:
+    """Files without a manifest go with the job that wrote them; another job's version stays."""
+    job = world.add(JobState.RUNNING, attempt=4, losses=1, publishing="m@3")
+    world.objects.put("models/m/3/model.onnx", b"half")
+    world.objects.put("models/m/2/model.onnx", b"another's")
+    world.reaper.look()
+    assert world.state(job) is JobState.FAILED
+    assert list(world.objects.list("models/")) == ["models/m/2/model.onnx"]
+
+
+def test_an_ended_job_that_nobody_closed_is_closed(world: World) -> None:
+    """Its worker died right after saying how it ended: checkpoints go, events are archived."""
+    job = world.add(JobState.RUNNING, attempt=1)
+    world.objects.put(f"jobs/{job.id}/checkpoints/1.safetensors", b"c")
+    world.jobs.update(job.id, lambda j: j.moved_to(JobState.FAILED, at=NOW))
+    world.reaper.look()
+    assert list(world.objects.list(f"jobs/{job.id}/checkpoints/")) == []
+    assert [event.state for event in archived(world.objects, job.id)][-1] is JobState.FAILED
+    assert world.index.unclosed() == set()
 
 
 def test_only_the_leader_acts(world: World) -> None:
@@ -121,7 +200,14 @@ def test_patience_is_counted_from_the_first_look() -> None:
     job = world.add(JobState.RUNNING, attempt=1)
     world.reaper.look()
     assert world.state(job) is JobState.RUNNING
-    key = (job.id, JobState.RUNNING, 1)
-    world.reaper.since[key] -= 61
+    world.reaper.unrenewed.since[job.id, 1, ""] -= 61
     world.reaper.look()
     assert world.state(job) is JobState.QUEUED
+
+
+def test_with_the_defaults_a_killed_workers_job_is_back_within_a_minute() -> None:
+    """Its last renewal, the lease, the reaper's patience and its looks, all at their worst."""
+    reaper, worker = ReaperPart(), WorkerPart()
+    assert worker.lease_ttl_s + reaper.grace_s + 2 * reaper.every_s <= 50
+    # A lease that Redis would keep for ever counts from the first look at its last beat.
+    assert worker.lease_ttl_s + reaper.grace_s + 3 * reaper.every_s <= 50

@@ -14,7 +14,8 @@ from histill.core.names import new_job_id
 from histill.core.specs import SupervisedSpec
 from histill.jobs import measures
 from histill.jobs.reaper import Reaper
-from histill.jobs.settings import ReaperPart
+from histill.jobs.settings import ReaperPart, SweeperPart
+from histill.jobs.sweeper import Sweeper
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
@@ -24,20 +25,22 @@ class Racing(MemoryLive):
 
     jobs: JobStore | None = None
 
-    def leased(self, job_id: str) -> bool:
+    def revoke_lease(self, job_id: str, seen: str, *, floor: int) -> bool:
         if self.jobs:
             jobs, self.jobs = self.jobs, None
             jobs.update(job_id, lambda job: job.moved_to(JobState.QUEUED, at=NOW))
             jobs.update(job_id, lambda job: job.moved_to(JobState.RUNNING, at=NOW))
             self.set_progress(job_id, Progress(stage="training"), {})
-        return False
+        return super().revoke_lease(job_id, seen, floor=floor)
 
 
 def world() -> tuple[Reaper, JobStore, Racing]:
     index, live = MemoryIndex(built=True), Racing()
     jobs = JobStore(MemoryObjects(), index, MemoryEvents(), lambda: NOW)
     patience = ReaperPart(grace_s=0, resubmit_s=0)
-    return Reaper("me", jobs, index, live, MemoryQueue(), patience, lambda: NOW), jobs, live
+    sweeper = Sweeper(jobs.objects, jobs, SweeperPart())
+    queue = MemoryQueue()
+    return Reaper("me", jobs, index, live, queue, sweeper, patience, lambda: NOW), jobs, live
 
 
 def running(jobs: JobStore) -> Job:

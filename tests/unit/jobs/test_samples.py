@@ -14,7 +14,9 @@ from histill.core.job_store import JobStore, report_key, samples_key
 from histill.core.jobs import Job, JobState
 from histill.core.names import new_job_id
 from histill.core.specs import SupervisedSpec
+from histill.jobs.known import Known
 from histill.jobs.servicer import JobsServicer
+from histill.jobs.watching import Watching
 from histill.rpc.roles import ROLES
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
@@ -25,7 +27,9 @@ def world() -> tuple[JobsServicer, MemoryObjects, Job]:
     """A servicer over fakes, and a job that has succeeded."""
     objects, index = MemoryObjects(), MemoryIndex(built=True)
     jobs = JobStore(objects, index, MemoryEvents(), lambda: NOW)
-    servicer = JobsServicer(objects, jobs, MemoryLive(), MemoryQueue(), lambda: NOW)
+    servicer = JobsServicer(
+        objects, jobs, MemoryLive(), MemoryQueue(), Watching(jobs), Known(objects), lambda: NOW
+    )
     spec = SupervisedSpec(dataset="d", output_model="m")
     job = Job(id=new_job_id(), spec=spec, create_time=NOW, state=JobState.SUCCEEDED)
     return servicer, objects, jobs.create(job)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fakes import MemoryEvents, MemoryIndex, MemoryLive, MemoryObjects, MemoryVersions
+from histill.adapters.ed25519 import PRIVATE, PUBLIC, load_signing, new_pair
 from histill.core import catalog
 from histill.core.catalog import DATASETS, MODELS
-from histill.core.errors import NotFoundError, QueueUnavailableError
+from histill.core.errors import NotFoundError, QueueUnavailableError, StorageUnavailableError
+from histill.core.event_archive import archived
 from histill.core.job_store import JobStore
 from histill.core.jobs import Job, JobState
 from histill.core.manifests import (
@@ -25,7 +27,10 @@ from histill.core.manifests import (
     Normalization,
 )
 from histill.core.names import new_job_id
+from histill.core.projects import scoped
+from histill.core.signing import Signing, SigningSettings
 from histill.core.specs import DataFreeSpec, MultiTeacherSpec, NetworkSpec, SupervisedSpec
+from histill.core.trust import check_signature
 from histill.distill.settings import WorkerPart
 from histill.distill.supervisor import Worker, run_job
 
@@ -82,19 +87,23 @@ class World:
     code: str = TRAINER
     live: MemoryLive = field(default_factory=MemoryLive)
     objects: MemoryObjects = field(default_factory=MemoryObjects)
+    signing: Signing = field(default_factory=Signing)
 
     def __post_init__(self) -> None:
-        self.jobs = JobStore(self.objects, MemoryIndex(), MemoryEvents(), lambda: NOW)
+        self.jobs = JobStore(self.objects, MemoryIndex(built=True), MemoryEvents(), lambda: NOW)
         self.worker = Worker(
             objects=self.objects,
             versions=MemoryVersions(),
             jobs=self.jobs,
             live=self.live,
-            settings=WorkerPart(lease_ttl_s=1, poll_s=0.05, stop_grace_s=0.2),
+            settings=WorkerPart(
+                lease_ttl_s=1, poll_s=0.05, stop_grace_s=0.2, drain_s=0.2, patience_s=0.5
+            ),
             scratch=self.root,
             clock=lambda: NOW,
             draining=threading.Event(),
             command=lambda folder: [sys.executable, "-c", self.code, str(folder.root)],
+            signing=self.signing,
         )
         shard = self.root / "shard-0.tar"
         shard.write_bytes(b"shard")
@@ -108,7 +117,9 @@ class World:
             create_time=NOW,
             files=(catalog.file_of(shard),),
         )
-        catalog.publish(self.objects, MemoryVersions(), DATASETS, dataset, [shard])
+        catalog.publish(
+            self.objects, MemoryVersions(), DATASETS, dataset, [shard], signer=self.signing.signer
+        )
 
     def add(self, dataset: str = "d") -> Job:
         spec = SupervisedSpec(dataset=dataset, output_model="m")
@@ -146,8 +157,9 @@ def test_a_job_ends_with_a_registered_model(world: World) -> None:
     stages = [event.progress.stage for event in events if event.progress]
     assert stages == ["fetching", "training", "publishing"]
     assert "a word" in [event.log for event in events]
-    assert not world.live.leased(job.id)
-    assert len(world.objects.get(f"jobs/{job.id}/events.jsonl").splitlines()) == len(events)
+    assert not world.live.leases([job.id])
+    assert list(archived(world.objects, job.id)) == events
+    assert job.closed
 
 
 def test_the_trainer_finds_the_file_that_each_teacher_has(world: World) -> None:
@@ -233,11 +245,15 @@ def test_a_cancel_request_stops_the_trainer(world: World) -> None:
     assert not world.live.cancel_requested(job.id)
 
 
+def token(world: World, job: Job) -> str:
+    return world.live.leases([job.id])[job.id].token
+
+
 def test_a_lost_lease_stops_the_trainer_and_changes_nothing(world: World) -> None:
     """The loser leaves the record to whoever has the job now."""
     world.code = SLEEPER
     job = world.add()
-    later(0.4, lambda: world.live.expire(job.id))
+    later(0.4, lambda: world.live.revoke_lease(job.id, token(world, job), floor=0))
     left = world.run(job)
     assert (left.state, left.end_time) == (JobState.RUNNING, None)
 
@@ -343,3 +359,106 @@ def test_a_data_free_job_gets_its_teacher_and_checkpoint_alone(world: World, kee
     assert ({file.path for file in model.files} & extra == extra) is keep
     assert world.objects.get(f"jobs/{job.id}/samples.npz") == b"samples.npz"
     assert list(world.objects.list(f"jobs/{job.id}/checkpoints/")) == []
+
+
+def test_what_is_trained_on_and_what_is_made_is_signed(tmp_path: Path) -> None:
+    """An unsigned dataset is refused with words; a student bears the worker's signature."""
+    new_pair(tmp_path / "keys")
+    private, public = (str(tmp_path / "keys" / name) for name in (PRIVATE, PUBLIC))
+    signing = load_signing(SigningSettings(key=private, trusted=public))
+    world = World(tmp_path, signing=signing)
+    made = world.run(world.add())
+    assert made.state is JobState.SUCCEEDED, made.error
+    student = catalog.find(world.objects, MODELS, "m")
+    check_signature(world.objects, MODELS, student, signing.verifier)
+    world.objects.delete("datasets/d/1/manifest.sig")
+    refused = world.run(world.add())
+    assert refused.error is not None
+    assert refused.error.reason == "UNTRUSTED_ARTIFACT"
+
+
+def test_a_job_sees_its_own_projects_data_and_publishes_there(world: World) -> None:
+    """Another project's dataset of that name is not there for it, nor its model for others."""
+    spec = SupervisedSpec(dataset="d", output_model="m")
+    blind = Job(id=new_job_id(), spec=spec, create_time=NOW, project="other")
+    refused = world.run(world.jobs.create(blind))
+    assert refused.error is not None
+    assert refused.error.reason == "NOT_FOUND"
+    for key in list(world.objects.list("datasets/")):
+        world.objects.put(f"projects/other/{key}", world.objects.get(key))
+    job = world.jobs.create(blind.model_copy(update={"id": new_job_id()}))
+    assert world.run(job).state is JobState.SUCCEEDED
+    with pytest.raises(NotFoundError):
+        catalog.find(world.objects, MODELS, "m")
+    assert catalog.find(scoped(world.objects, "other"), MODELS, "m").job == job.name
+
+
+def test_a_result_that_a_lost_worker_left_is_taken(world: World) -> None:
+    """It had published and died before it said so: nothing is trained again."""
+    first = world.run(world.add())
+    version = catalog.find(world.objects, MODELS, "m").version
+    undone = {"state": JobState.RUNNING, "result_model": "", "closed": False, "end_time": None}
+    world.jobs.update(first.id, lambda job: job.model_copy(update=undone))
+    world.code = "raise SystemExit(1)"
+    again = world.run(first)
+    assert again.state is JobState.SUCCEEDED
+    assert again.result_model == f"models/m/versions/{version}"
+    assert again.metrics == {"dice": 0.75}
+    assert len(list(catalog.iterate(world.objects, MODELS))) == 1
+
+
+def test_half_a_result_that_a_lost_worker_left_is_removed(world: World) -> None:
+    """Files without a manifest: the next attempt publishes another version, alone."""
+    job = world.add()
+    world.objects.put("models/m/5/weights.safetensors", b"half")
+    world.jobs.update(
+        job.id,
+        lambda j: j.moved_to(JobState.RUNNING, at=NOW).model_copy(update={"publishing": "m@5"}),
+    )
+    assert world.run(job).state is JobState.SUCCEEDED
+    assert not list(world.objects.list("models/m/5/"))
+    assert len(list(catalog.iterate(world.objects, MODELS))) == 1
+
+
+def test_servers_that_are_away_for_a_moment_cost_nothing(world: World) -> None:
+    """The result is published once they are back, in the same attempt."""
+    world.worker = replace(
+        world.worker, settings=world.worker.settings.model_copy(update={"patience_s": 20})
+    )
+    put_file, away = world.objects.put_file, [True, True]
+
+    def put(key: str, path: Path) -> None:
+        if key.startswith("models/") and away and away.pop():
+            raise StorageUnavailableError("away")
+        put_file(key, path)
+
+    world.objects.put_file = put  # type: ignore[method-assign]
+    done = world.run(world.add())
+    assert (done.state, done.attempt, done.losses) == (JobState.SUCCEEDED, 1, 0)
+    assert [m.reference for m in catalog.iterate(world.objects, MODELS)] == ["m@3"]
+    assert {key.split("/")[2] for key in world.objects.list("models/m/")} == {"3"}
+
+
+def test_a_killed_trainer_is_tried_again(world: World) -> None:
+    """It may be no fault of the job; after the last try the job says what it most likely was."""
+    world.code = "import os; os.kill(os.getpid(), 9)"
+    job = world.add()
+    states = [world.run(job).state for _ in range(3)]
+    assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
+    ended = world.jobs.get(job.id)
+    assert ended.error is not None
+    assert ended.error.reason == "OUT_OF_MEMORY"
+
+
+def test_a_lease_that_redis_lost_is_taken_again(world: World) -> None:
+    """Nobody else had it: the attempt goes on as if nothing had been."""
+    world.code = "import time; time.sleep(2)\n" + TRAINER
+    job = world.add()
+
+    def lose() -> None:
+        world.live.expire(job.id)
+        world.live.fences.clear()
+
+    later(0.4, lose)
+    done = world.run(job)
+    assert (done.state, done.attempt) == (JobState.SUCCEEDED, 1)

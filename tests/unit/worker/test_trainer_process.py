@@ -34,7 +34,7 @@ RESULT = RunResult(
 )
 
 
-def run(folder: Path, code: str, stop: Stop | None = None) -> Outcome:
+def run(folder: Path, code: str, stop: Stop | None = None, *, drain_s: float = 0.3) -> Outcome:
     events: list[RunEvent] = []
     lines: list[str] = []
     result = run_trainer(
@@ -45,6 +45,7 @@ def run(folder: Path, code: str, stop: Stop | None = None) -> Outcome:
         on_event=events.append,
         on_log=lines.append,
         grace_s=0.3,
+        drain_s=drain_s,
     )
     return result, events, lines
 
@@ -155,4 +156,42 @@ def test_a_failing_listener_is_not_blamed_on_the_trainer(tmp_path: Path) -> None
             on_event=lambda _: None,
             on_log=broken,
             grace_s=0.3,
+            drain_s=0.3,
         )
+
+
+WRITER = """
+import pathlib, sys, time
+root = pathlib.Path(sys.argv[1])
+while not (root / "checkpoint-wanted").exists():
+    time.sleep(0.01)
+(root / "checkpoint.part").write_bytes(b"state")
+(root / "checkpoint.part").rename(root / "checkpoint.safetensors")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("reason", [StopReason.DRAINED, StopReason.CANCELLED])
+def test_a_draining_worker_waits_for_one_more_checkpoint(
+    tmp_path: Path, reason: StopReason
+) -> None:
+    """The next worker goes on from there; who is cancelled is asked for nothing."""
+    stop = Stop()
+    threading.Timer(0.5, stop.set, [reason]).start()
+    folder = Workdir(tmp_path)
+    code = f"import sys; sys.argv.append({str(tmp_path)!r})\n{WRITER}"
+    with pytest.raises(StoppedError):
+        run(tmp_path, code, stop, drain_s=20)
+    assert folder.checkpoint.exists() is (reason is StopReason.DRAINED)
+
+
+def test_a_trainer_that_writes_no_checkpoint_does_not_hold_up_a_drain(tmp_path: Path) -> None:
+    """The wait has an end, and a trainer that ends meanwhile ends it too."""
+    stop = Stop()
+    stop.set(StopReason.DRAINED)
+    start = time.monotonic()
+    with pytest.raises(StoppedError):
+        run(tmp_path, "import time; time.sleep(60)", stop, drain_s=0.5)
+    with pytest.raises(StoppedError):
+        run(tmp_path, "", stop, drain_s=60)
+    assert time.monotonic() - start < 30

@@ -11,11 +11,12 @@ from prometheus_client import start_http_server
 from histill.adapters.celery_app import make_app
 from histill.core.errors import HistillError
 from histill.core.settings import load
-from histill.distill.bootstrap import build
+from histill.distill.bootstrap import build, keeper
 from histill.distill.scratch import scratch_folder
 from histill.distill.settings import WorkerSettings
 from histill.distill.tasks import register
 from histill.rpc.logs import configure
+from histill.rpc.private_memory import keep_memory_private
 
 if TYPE_CHECKING:
     from histill.distill.supervisor import Worker
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Runs the worker until it is told to stop."""
+    keep_memory_private()
     try:
         settings = load(WorkerSettings)
         configure(settings.log, process="worker")
@@ -30,7 +32,8 @@ def main() -> int:
             worker = build(settings, scratch)
             if settings.worker.metrics_port >= 0:
                 start_http_server(settings.worker.metrics_port, settings.worker.metrics_host)
-            run(settings, worker)
+            with keeper(settings, scratch).kept():
+                run(settings, worker)
     except (HistillError, OSError) as exc:
         sys.stderr.write(f"histill worker: {exc}\n")
         return 1

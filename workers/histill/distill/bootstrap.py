@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from histill.adapters.ed25519 import load_signing
 from histill.adapters.redis_client import connect
 from histill.adapters.redis_events import RedisEventLog
+from histill.adapters.redis_holdings import RedisHoldings
 from histill.adapters.redis_jobs import RedisJobIndex, RedisVersionCounter
 from histill.adapters.redis_live import RedisLiveState
 from histill.adapters.s3 import S3ObjectStore
 from histill.core.clock import utc_now
 from histill.core.job_store import JobStore
-from histill.distill.supervisor import Worker
+from histill.distill.cache_keeping import CacheKeeper
 from histill.distill.trainer_process import trainer_command
+from histill.distill.worker import Worker
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from histill.distill.settings import WorkerSettings
 
 
@@ -36,4 +38,17 @@ def build(settings: WorkerSettings, scratch: Path) -> Worker:
         clock=utc_now,
         draining=threading.Event(),
         command=partial(trainer_command, processes=settings.worker.processes),
+        signing=load_signing(settings.signing),
+    )
+
+
+def keeper(settings: WorkerSettings, scratch: Path) -> CacheKeeper:
+    """What looks after this worker's disk; ``scratch`` is its own folder for work folders."""
+    cache = settings.worker.teacher_cache
+    return CacheKeeper(
+        objects=S3ObjectStore.connect(settings.s3),
+        holdings=RedisHoldings(connect(settings.redis)),
+        cache=Path(cache) if cache else None,
+        cache_bytes=settings.worker.teacher_cache_bytes,
+        scratch=scratch.parent,
     )

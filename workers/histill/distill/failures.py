@@ -11,11 +11,35 @@ from histill.core.errors import (
     HistillError,
     NotFoundError,
     UnavailableError,
+    UntrustedArtifactError,
     WorkFailedError,
 )
 from histill.core.jobs import JobError
 
 log = structlog.get_logger()
+# The first that fits counts.
+_KNOWN: tuple[tuple[type[HistillError], str, str], ...] = (
+    (
+        NotFoundError,
+        "NOT_FOUND",
+        "it was deleted after the job was created; upload it again",
+    ),
+    (
+        UntrustedArtifactError,
+        "UNTRUSTED_ARTIFACT",
+        "upload it again where uploads are signed, or trust its key (HISTILL_SIGNING__TRUSTED)",
+    ),
+    (
+        CorruptArtifactError,
+        "CORRUPT_ARTIFACT",
+        "the stored file was damaged or changed; upload it again",
+    ),
+    (
+        UnavailableError,
+        "UNAVAILABLE",
+        "a server did not answer for several attempts; run histill doctor",
+    ),
+)
 
 
 def job_error(exc: Exception, log_tail: tuple[str, ...]) -> JobError:
@@ -29,19 +53,11 @@ def job_error(exc: Exception, log_tail: tuple[str, ...]) -> JobError:
 
 
 def _reason_and_hint(exc: Exception) -> tuple[str, str]:
-    match exc:
-        case WorkFailedError():
-            return exc.reason, exc.hint
-        case NotFoundError():
-            return "NOT_FOUND", "it was deleted after the job was created; upload it again"
-        case CorruptArtifactError():
-            return "CORRUPT_ARTIFACT", "the stored file was damaged or changed; upload it again"
-        case UnavailableError():
-            return "UNAVAILABLE", "a server did not answer for several attempts; run histill doctor"
-        case OSError(errno=errno.ENOSPC):
-            return (
-                "DISK_FULL",
-                "free space in the scratch folder (HISTILL_WORKER__SCRATCH)",
-            )
-        case _:
-            return "INTERNAL", "the worker's log holds the traceback; please report it"
+    if isinstance(exc, WorkFailedError):
+        return exc.reason, exc.hint
+    if isinstance(exc, OSError) and exc.errno == errno.ENOSPC:
+        return "DISK_FULL", "free space in the scratch folder (HISTILL_WORKER__SCRATCH)"
+    for kind, reason, hint in _KNOWN:
+        if isinstance(exc, kind):
+            return reason, hint
+    return "INTERNAL", "the worker's log holds the traceback; please report it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from histill.core.settings import ProcessSettings
+from histill.core.signing import SigningSettings
 
 
 class WorkerPart(BaseModel):
@@ -29,7 +30,7 @@ class WorkerPart(BaseModel):
         default=10 << 30, ge=0, description="what that folder may hold"
     )
     checkpoint_s: float = Field(
-        default=60.0, ge=0.0, description="how often a data-free run can be gone on from"
+        default=60.0, ge=0.0, description="how often a run can be gone on from"
     )
     lease_ttl_s: float = Field(
         default=30.0, ge=1.0, description="a lost worker's job is free after this"
@@ -38,8 +39,17 @@ class WorkerPart(BaseModel):
     stop_grace_s: float = Field(
         default=2.0, ge=0.0, description="from SIGTERM to SIGKILL of a trainer"
     )
+    drain_s: float = Field(
+        default=15.0, ge=0.0, description="at SIGTERM, wait for a trainer's last checkpoint"
+    )
     max_losses: int = Field(
-        default=3, ge=1, le=100, description="attempts that servers which are away may spoil"
+        default=3,
+        ge=1,
+        le=100,
+        description="attempts that killed trainers and servers which are away may spoil",
+    )
+    patience_s: float = Field(
+        default=300.0, ge=0.0, description="wait for a server that is away, before giving up"
     )
     metrics_host: str = "0.0.0.0"  # noqa: S104 - Prometheus scrapes from outside
     metrics_port: int = Field(default=9105, ge=-1, le=65535, description="-1: none")
@@ -49,3 +59,4 @@ class WorkerSettings(ProcessSettings):
     """Everything the worker reads from ``HISTILL_*``."""
 
     worker: WorkerPart = WorkerPart()
+    signing: SigningSettings = SigningSettings()

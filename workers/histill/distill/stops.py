@@ -11,18 +11,23 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from histill.core.errors import QueueUnavailableError
+from histill.core.errors import CorruptArtifactError, NotFoundError, UnavailableError
+from histill.core.jobs import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from histill.core.job_store import JobStore
     from histill.core.ports import LiveState
 
 log = structlog.get_logger()
+T = TypeVar("T")
+_RENEWALS = 5  # within the time of a lease
+_RETRY_S = 1.0
 
 
 class StopReason(StrEnum):
@@ -66,6 +71,22 @@ class Stop:
         if self.reason is not None:
             raise StoppedError(self.reason)
 
+    def patiently(self, action: Callable[[], T], *, patience_s: float) -> T:
+        """What ``action`` returns, tried again while a server is away.
+
+        Raises:
+            UnavailableError: It stayed away for so long, or the attempt must stop anyway.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return action()
+            except UnavailableError as exc:
+                if self.reason is not None or time.monotonic() >= deadline:
+                    raise
+                log.warning("tries_again", why=str(exc))
+                self.wait(_RETRY_S)
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -78,12 +99,19 @@ class Lease:
 
 @contextmanager
 def watched(
-    lease: Lease, live: LiveState, draining: threading.Event, *, ttl_s: float, poll_s: float
+    lease: Lease,
+    live: LiveState,
+    jobs: JobStore,
+    draining: threading.Event,
+    *,
+    ttl_s: float,
+    poll_s: float,
 ) -> Iterator[Stop]:
     """Keeps the lease while the block runs, and yields the stop it may set."""
     stop, done = Stop(), threading.Event()
+    watch = _Watch(lease, live, jobs, stop, ttl_s)
     thread = threading.Thread(
-        target=_watch, args=(lease, live, draining, stop, done, ttl_s, poll_s), daemon=True
+        target=watch.run, args=(draining, done), kwargs={"poll_s": poll_s}, daemon=True
     )
     thread.start()
     try:
@@ -93,35 +121,54 @@ def watched(
         thread.join()
 
 
-def _watch(
-    lease: Lease,
-    live: LiveState,
-    draining: threading.Event,
-    stop: Stop,
-    done: threading.Event,
-    ttl_s: float,
-    poll_s: float,
-) -> None:
-    renewed = time.monotonic()
-    while not done.wait(poll_s):
-        if draining.is_set():
-            stop.set(StopReason.DRAINED)
-        try:
-            if live.cancel_requested(lease.job_id):
-                stop.set(StopReason.CANCELLED)
-            if time.monotonic() - renewed > ttl_s / 3:
-                if not live.renew_lease(lease.job_id, lease.owner, lease.fence, ttl_s=ttl_s):
-                    stop.set(StopReason.LEASE_LOST)
-                    return
-                renewed = time.monotonic()
-        except QueueUnavailableError as exc:
-            # The lease may have run out unseen: past its time we must assume so.
-            log.warning("lease_unreachable", job=lease.job_id, error=str(exc))
-            if time.monotonic() - renewed > ttl_s:
-                stop.set(StopReason.LEASE_LOST)
-                return
-        except Exception:
-            # Whatever it is: an attempt that nobody watches must not go on.
-            log.exception("watch_crashed", job=lease.job_id)
-            stop.set(StopReason.LEASE_LOST)
+@dataclass
+class _Watch:
+    """Renews one lease, and looks for what ends the attempt."""
+
+    lease: Lease
+    live: LiveState
+    jobs: JobStore
+    stop: Stop
+    ttl_s: float
+    away: bool = False
+
+    def run(self, draining: threading.Event, done: threading.Event, *, poll_s: float) -> None:
+        renewed = time.monotonic()
+        while self.stop.reason is not StopReason.LEASE_LOST and not done.wait(poll_s):
+            if draining.is_set():
+                self.stop.set(StopReason.DRAINED)
+            try:
+                if self.live.cancel_requested(self.lease.job_id):
+                    self.stop.set(StopReason.CANCELLED)
+                if time.monotonic() - renewed > self.ttl_s / _RENEWALS:
+                    self._renew()
+                    renewed = time.monotonic()
+                self.away = False
+            except UnavailableError as exc:
+                # While Redis is away nobody else can take the job. Whether the lease outlived
+                # it is known when it is back; until then work goes on, and the record's fence
+                # decides what counts.
+                if not self.away:
+                    log.warning("lease_unreachable", job=self.lease.job_id, error=str(exc))
+                self.away = True
+            except Exception:
+                # Whatever it is: an attempt that nobody watches must not go on.
+                log.exception("watch_crashed", job=self.lease.job_id)
+                self.stop.set(StopReason.LEASE_LOST)
+
+    def _renew(self) -> None:
+        job_id, owner, fence = self.lease.job_id, self.lease.owner, self.lease.fence
+        if self.live.renew_lease(job_id, owner, fence, ttl_s=self.ttl_s):
             return
+        # It ran out, or Redis lost it: ours still, if the record says so and nobody was faster.
+        try:
+            job = self.jobs.stored(job_id)
+        except (NotFoundError, CorruptArtifactError):
+            job = None
+        ours = job is not None and job.state is JobState.RUNNING and job.fence == fence
+        if not (ours and self.live.restore_lease(job_id, owner, fence, ttl_s=self.ttl_s)):
+            self.stop.set(StopReason.LEASE_LOST)
+            return
+        log.warning("lease_restored", job=job_id, fence=fence)
+        if job and job.cancel_requested:
+            self.stop.set(StopReason.CANCELLED)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,16 +16,22 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from histill.core.errors import WorkFailedError
+from histill.distill.stops import StopReason
 from histill.distill.workdir import RunEvent, RunResult, Workdir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
     from typing import IO
 
     from histill.distill.stops import Stop
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
               "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")  # fmt: skip
+
+
+class TrainerKilledError(WorkFailedError):
+    """The trainer was ended from outside: perhaps for no fault of the job."""
 
 
 def trainer_command(folder: Workdir, *, processes: int) -> list[str]:
@@ -51,6 +58,7 @@ def run_trainer(
     on_event: Callable[[RunEvent], None],
     on_log: Callable[[str], None],
     grace_s: float,
+    drain_s: float,
 ) -> RunResult:
     """Runs the trainer to its end.
 
@@ -62,6 +70,7 @@ def run_trainer(
         on_event: Called with each event, from another thread.
         on_log: Called with each line of the log, from another thread.
         grace_s: From SIGTERM to SIGKILL.
+        drain_s: How long a draining worker waits for one more checkpoint.
 
     Raises:
         WorkFailedError: The trainer failed; carries what it said.
@@ -92,8 +101,7 @@ def run_trainer(
     readers = [_Reader(process.stdout, event), _Reader(process.stderr, keep)]
     threads = [reader.start() for reader in readers]
     try:
-        while process.poll() is None and not stop.wait(0.05):
-            pass
+        _await(process, folder, stop, drain_s=drain_s)
     finally:
         end(process, grace_s=grace_s)
         for thread in threads:
@@ -105,6 +113,27 @@ def run_trainer(
     if process.returncode != 0:
         raise _failure(process.returncode, folder, last)
     return folder.read_result()
+
+
+def _await(
+    process: subprocess.Popen[bytes], folder: Workdir, stop: Stop, *, drain_s: float
+) -> None:
+    """Returns when the child has ended, or has to; when drained, with one more checkpoint."""
+    while process.poll() is None and not stop.wait(0.05):
+        pass
+    if stop.reason is not StopReason.DRAINED:
+        return
+    before = _written(folder.checkpoint)
+    folder.checkpoint_wanted.touch()
+    deadline = time.monotonic() + drain_s
+    while time.monotonic() < deadline and process.poll() is None:
+        if _written(folder.checkpoint) != before:
+            return
+        time.sleep(0.02)
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
@@ -155,7 +184,7 @@ def _failure(code: int, folder: Workdir, last: deque[str]) -> WorkFailedError:
     if said is not None:
         return WorkFailedError(said.message, reason=said.reason, hint=said.hint)
     if code == -signal.SIGKILL:
-        return WorkFailedError(
+        return TrainerKilledError(
             "the trainer was killed by the system, most likely for want of memory",
             reason="OUT_OF_MEMORY",
             hint="lower training.batch_size, the size of crops or samples, or samples.memory; or "
