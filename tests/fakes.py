@@ -89,13 +89,17 @@ class MemoryIndex:
     records: dict[str, Job] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=dict)
     built: bool = False
+    building: str = ""
+    gone: set[str] = field(default_factory=set)
     locks: defaultdict[str, threading.Lock] = field(
         default_factory=lambda: defaultdict(threading.Lock)
     )
 
     def save(self, job: Job) -> bool:
         before = self.records.get(job.id)
-        if before and before.revision > job.revision:
+        if job.id in self.gone or (before and before.revision > job.revision):
+            return False
+        if before and before.revision == job.revision and before != job:
             return False
         self.records[job.id] = job
         return True
@@ -133,16 +137,26 @@ class MemoryIndex:
     def is_built(self) -> bool:
         return self.built
 
-    def mark_built(self) -> None:
-        self.built = True
+    def begin_build(self) -> str:
+        self.building = "build"
+        return self.building
+
+    def mark_built(self, build: str) -> bool:
+        self.built = self.building == build
+        return self.built
 
     def delete(self, job_id: str) -> None:
         self.records.pop(job_id, None)
+        self.gone.add(job_id)
 
     def claim_request(self, key: str, job_id: str) -> str | None:
         if not self.built:
             return None
         return self.requests.setdefault(key, job_id) if key else job_id
+
+    def rebind_request(self, key: str, job_id: str, *, instead_of: str) -> None:
+        if self.requests.get(key) == instead_of:
+            self.requests[key] = job_id
 
     def bind_request(self, key: str, job_id: str) -> None:
         self.requests.setdefault(key, job_id)
@@ -164,11 +178,18 @@ class MemoryEvents:
     made: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
     archives: dict[str, str] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
 
     def append(self, job_id: str, event: JobEvent) -> JobEvent | None:
+        if event.begins:
+            self.ended.discard(job_id)
+        elif job_id in self.ended:
+            return None
         if self.attempts[job_id] > event.attempt:
             return None
         self.attempts[job_id] = event.attempt
+        if event.state is not None and event.state.final:
+            self.ended.add(job_id)
         self.made[job_id] += 1
         stored = event.model_copy(update={"id": f"{self.made[job_id]}-0"})
         self.logs[job_id].append(stored)
@@ -195,11 +216,12 @@ class MemoryEvents:
         return self.archives.get(job_id, "")
 
     def mark_archived(self, job_id: str, *, through: str, keep_from: str) -> None:
-        self.archives[job_id] = through
+        self.archives[job_id] = max(self.archives.get(job_id, ""), through, key=event_order)
         kept = [e for e in self.logs[job_id] if event_order(e.id) >= event_order(keep_from)]
         self.logs[job_id] = kept
 
     def expire(self, job_id: str, *, after_s: float) -> None:
+        self.ended.add(job_id)
         if not after_s:
             self.logs.pop(job_id, None)
 

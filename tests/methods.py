@@ -99,7 +99,7 @@ def call(
         timeout: Seconds.
         take: So many answers; then the call is cancelled.
     """
-    metadata = ((REQUEST_ID, "fixed"), *([("authorization", f"Bearer {key}")] if key else []))
+    metadata = ((REQUEST_ID, "0" * 32), *([("authorization", f"Bearer {key}")] if key else []))
     answers: list[bytes] = []
     begin: Any = channel.stream_stream(path)
     running = begin(iter(requests), timeout=timeout, metadata=metadata)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.system import LEASE_S, SERVICES, WORKERS, until
 from histill.adapters.redis_client import job_key
-from histill.core.errors import HistillError
+from histill.api.distillation.v1 import job_pb2
+from histill.core.errors import (
+    FailedPreconditionError,
+    HistillError,
+    NotFoundError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
     import random
@@ -99,6 +105,57 @@ def _kill_valkey(*, data: bool) -> Callable[[System, random.Random], None]:
     return inject
 
 
+def _freeze_valkey(system: System, _: random.Random) -> None:
+    """It keeps its connections and answers nobody: all who ask it wait."""
+    system.signal_valkey(signal.SIGSTOP)
+    time.sleep(8)
+    system.signal_valkey(signal.SIGCONT)
+
+
+def _cancel(system: System, _: random.Random) -> None:
+    """The job that runs; whether it ends before that is a matter of chance."""
+
+    def cancelled(name: str) -> None:
+        system.cancelled.add(name)
+        with contextlib.suppress(FailedPreconditionError):
+            system.client().jobs.cancel(name)
+
+    _with_oldest(system, job_pb2.JOB_STATE_RUNNING, cancelled)
+
+
+def _delete(system: System, _: random.Random) -> None:
+    """A job that has succeeded, while others run; its model stays."""
+
+    def deleted(name: str) -> None:
+        with contextlib.suppress(NotFoundError):  # an earlier try was heard, not its answer
+            system.client().jobs.delete(name)
+        system.deleted.add(name)
+
+    _with_oldest(system, job_pb2.JOB_STATE_SUCCEEDED, deleted)
+
+
+def _with_oldest(
+    system: System, state: job_pb2.JobState.ValueType, change: Callable[[str], None]
+) -> None:
+    """Changes the oldest job of a state, however often that takes."""
+    names: list[str] = []
+
+    def done() -> bool:
+        try:
+            names.extend([] if names else _names(system, state)[-1:])
+            for name in names:
+                change(name)
+        except UnavailableError:
+            return False
+        return bool(names)
+
+    until(done, seconds=_BACK_S, what="a change of a job")
+
+
+def _names(system: System, state: job_pb2.JobState.ValueType) -> list[str]:
+    return [job.name for job in system.client().jobs.list(states=(state,))]
+
+
 def _s3(mode: Mode, seconds: float) -> Callable[[System, random.Random], None]:
     def inject(system: System, _: random.Random) -> None:
         system.s3_proxy.mode = mode
@@ -172,6 +229,9 @@ def every_fault(folder: Path) -> list[Fault]:
         Fault("Valkey killed, data lost", _kill_valkey(data=False)),
         Fault("every message redelivered", _redeliver),
         Fault("S3 is full", _s3("full", 4)),
+        Fault("Valkey frozen", _freeze_valkey),
+        Fault("a running job cancelled", _cancel),
+        Fault("an ended job deleted", _delete),
         Fault("Valkey killed, data kept", _kill_valkey(data=True)),
         Fault("S3 refuses", _s3("refuse", 4)),
         Fault("S3 hangs", _s3("hang", 6)),

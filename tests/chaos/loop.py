@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.faults import Fault, every_fault
 from chaos.system import System, running, until
-from chaos.watchers import Watcher
+from chaos.watchers import FINAL, Watcher
 from histill.api.distillation.v1 import job_pb2
 from histill.core import catalog
-from histill.core.catalog import MODELS
+from histill.core.catalog import DATASETS, MODELS, Shelf
 from histill.core.errors import HistillError, UnavailableError
+from histill.core.results import result_name
+from histill.core.signing import SIGNATURE
 from pictures import write_dataset
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from histill.client import Client
+    from histill.core.ports import ObjectStore
 
 _STEPS = 150
 _SETTLE_S = 300.0
@@ -114,8 +117,7 @@ def break_it(system: System, story: Story, faults: list[Fault], *, seed: int) ->
 
 
 def _is_running(watcher: Watcher) -> bool:
-    states = [event.state for _, event in watcher.seen if event.WhichOneof("event") == "state"]
-    return bool(states) and states[-1] == job_pb2.JOB_STATE_RUNNING
+    return watcher.state() == job_pb2.JOB_STATE_RUNNING
 
 
 def _wait_for_training(story: Story, name: str, more_s: float) -> None:
@@ -137,16 +139,23 @@ def _note_recovery(story: Story, fault: Fault, running_now: list[Watcher], momen
     """Waits until each job that ran has started again or ended, or goes on as if nothing was."""
     deadline = time.monotonic() + _RECOVERY_S
     for watcher in running_now:
-        while time.monotonic() < deadline:
-            again = watcher.started_after(moment)
-            if again is not None:
-                story.recoveries.append((again, fault.name))
-                break
-            if any(at > moment + 0.5 and event.progress.step for at, event in watcher.seen[-3:]):
-                break  # it was not interrupted
-            if not _is_running(watcher) and watcher.seen[-1][1].state != job_pb2.JOB_STATE_QUEUED:
+        while not _recovered(story, fault, watcher, moment):
+            if time.monotonic() > deadline:
+                story.complaints.append(
+                    f"{watcher.name} did not go on within {_RECOVERY_S:.0f} s of: {fault.name}"
+                )
                 break
             time.sleep(0.1)
+
+
+def _recovered(story: Story, fault: Fault, watcher: Watcher, moment: float) -> bool:
+    again = watcher.started_after(moment)
+    if again is not None:
+        story.recoveries.append((again, fault.name))
+        return True
+    if any(at > moment + 0.5 and event.progress.step for at, event in watcher.seen[-3:]):
+        return True  # it was not interrupted
+    return watcher.state() in FINAL
 
 
 def settle(system: System, story: Story) -> None:
@@ -167,31 +176,25 @@ def judge(system: System, story: Story) -> None:
     client = system.client()
     objects = system.objects()
     listed = {each.name: each for each in client.jobs.list()}
-    story.doubles += len(listed) - len(set(story.accepted.values()))
-    results: dict[str, list[str]] = {name: [] for name in listed}
+    accepted = set(story.accepted.values())
+    doubled = sorted(set(listed) - accepted)
+    story.doubles += len(doubled)
+    story.complaints += [f"{name} was never accepted, or was deleted" for name in doubled]
+    results: dict[str, list[str]] = {}
     for model in catalog.iterate(objects, MODELS, name="student"):
         results.setdefault(model.job, []).append(model.reference)
-    digests = set()
-    for name in story.accepted.values():
-        found = listed.get(name)
-        if found is None:
-            story.losses += 1
-            continue
-        story.states[job_pb2.JobState.Name(found.state).removeprefix("JOB_STATE_")] += 1
-        if found.state != job_pb2.JOB_STATE_SUCCEEDED:
-            story.losses += 1
-            story.complaints.append(f"{name} did not succeed: {found.error.message}")
-        elif len(results[name]) != 1:
-            story.doubles += len(results[name]) != 1
-            story.complaints.append(f"{name} has the results {results[name]}")
-        else:
-            version = found.result_model.rpartition("/")[2]
-            weights = objects.get(f"models/student/{version}/weights.safetensors")
-            digests.add(hashlib.sha256(weights).hexdigest())
+    for name in sorted(accepted):
+        _judge_job(system, story, name, listed.get(name), results.get(name, []))
         story.complaints += story.watchers[name].complaints()
+    digests = {
+        hashlib.sha256(objects.get(f"models/student/{version}/weights.safetensors")).hexdigest()
+        for each in results.values()
+        for version in (reference.rpartition("@")[2] for reference in each)
+    }
     if len(digests) > 1:
         story.complaints.append(f"resumed students differ: {len(digests)} kinds of weights")
-    orphans = sorted(_orphans(objects, set(listed), results))
+    named = {reference for name in accepted for reference in results.get(name, [])[:1]}
+    orphans = sorted(orphans_of(objects, set(listed), named))
     story.orphans = len(orphans)
     story.complaints += [f"orphan object {key}" for key in orphans]
     logs = [process.log.read_text(errors="replace") for process in system.processes.values()]
@@ -206,21 +209,65 @@ def judge(system: System, story: Story) -> None:
     ]
 
 
-def _orphans(objects: Any, jobs: set[str], results: dict[str, list[str]]) -> Iterator[str]:
-    """Objects that belong to nothing, or to something that has ended."""
-    named = {reference for each in results.values() for reference in each}
+def _judge_job(
+    system: System, story: Story, name: str, found: job_pb2.Job | None, results: list[str]
+) -> None:
+    """One job that was accepted: it is there unless it was deleted, with the one right result."""
+    if found is None:
+        state, named = "SUCCEEDED", [result_name(each) for each in results[:1]]
+        story.states["DELETED" if name in system.deleted else "LOST"] += 1
+        if name not in system.deleted:
+            story.losses += 1
+            story.complaints.append(f"{name} is lost")
+    else:
+        state = job_pb2.JobState.Name(found.state).removeprefix("JOB_STATE_")
+        named = [found.result_model]
+        story.states[state] += 1
+        if name in system.deleted:
+            story.complaints.append(f"{name} was deleted, and is there")
+    if state == "CANCELLED" and name in system.cancelled:
+        named = []
+    elif state != "SUCCEEDED":
+        story.losses += 1
+        story.complaints.append(f"{name} is {state}: {found.error.message if found else ''}")
+        return
+    made = [result_name(each) for each in results]
+    if made != named or len(made) != (state == "SUCCEEDED"):
+        story.doubles += 1
+        story.complaints.append(f"{name} is {state}, names {named}, and has the results {results}")
+
+
+def orphans_of(objects: ObjectStore, jobs: set[str], named: set[str]) -> Iterator[str]:
+    """Objects that belong to nothing, or to something that has ended.
+
+    Args:
+        objects: All of them.
+        jobs: Names of the jobs that are listed.
+        named: References of the models that are the result of one job each.
+    """
+    whole = set(_files_of(objects, DATASETS)) | set(_files_of(objects, MODELS))
     for key in objects.list(""):
         match key.split("/"):
             case ["jobs", job_id, "job.json" | "report.html"] if f"jobs/{job_id}" in jobs:
                 continue
             case ["jobs", job_id, "events", _] if f"jobs/{job_id}" in jobs:
                 continue
-            case ["models", name, version, _] if f"{name}@{version}" in named:
+            case ["models", name, version, _] if f"{name}@{version}" in named and key in whole:
                 continue
-            case ["datasets" | "audit" | "access", *_]:
+            case ["datasets", *_] if key in whole:
+                continue
+            case ["audit" | "access", *_]:
                 continue
             case _:
                 yield key
+
+
+def _files_of(objects: ObjectStore, shelf: Shelf[Any]) -> Iterator[str]:
+    """Keys of what the manifests of a shelf name, and of the manifests themselves."""
+    for manifest in catalog.iterate(objects, shelf):
+        prefix = shelf.prefix(manifest.name, manifest.version)
+        for path in ("manifest.json", SIGNATURE, *(file.path for file in manifest.files)):
+            yield prefix + path
 
 
 def say(text: str) -> None:

@@ -94,7 +94,12 @@ class Running:
 
 @dataclass
 class System:
-    """Everything that runs, and what stands between."""
+    """Everything that runs, and what stands between.
+
+    Attributes:
+        cancelled: Names of jobs that were cancelled, unless they ended before.
+        deleted: Names of jobs that were deleted after they had succeeded.
+    """
 
     folder: Path
     valkey_port: int
@@ -104,6 +109,8 @@ class System:
     valkey: ServerProcess | None = None
     s3: ServerProcess | None = None
     clients: list[Client] = field(default_factory=list)
+    cancelled: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -151,6 +158,11 @@ class System:
         if not data:
             shutil.rmtree(self.folder / "valkey")
 
+    def signal_valkey(self, number: signal.Signals) -> None:
+        """Signals it, if it runs."""
+        if self.valkey and self.valkey.process.poll() is None:
+            self.valkey.process.send_signal(number)
+
     def trainers(self) -> list[int]:
         """Process numbers of the trainers of our workers."""
         return list(running_processes(f"histill.distill.trainer {self.folder}"))
@@ -164,6 +176,7 @@ class System:
         self.s3_proxy.mode = "pass"
         if self.valkey is None or self.valkey.process.poll() is not None:
             self.start_valkey()
+        self.signal_valkey(signal.SIGCONT)
         for process in self.processes.values():
             process.signal(signal.SIGCONT)
             process.start()

@@ -49,6 +49,11 @@ class Watcher:
         except HistillError as exc:
             self.error = exc
 
+    def state(self) -> job_pb2.JobState.ValueType:
+        """The last one that was seen."""
+        states = [event.state for _, event in list(self.seen) if event.state]
+        return states[-1] if states else job_pb2.JOB_STATE_UNSPECIFIED
+
     def started_after(self, moment: float) -> float | None:
         """Seconds from a moment to the next start of an attempt, if there was one."""
         return next(

@@ -48,6 +48,7 @@ FILES: dict[str, list[Any]] = {
     "jobs": [distillation_service_pb2, privacy_service_pb2],
     "inference": [segmentation_service_pb2, grpc_service_pb2],
 }
+SEAL = "s" * 40
 BOUND_S = 5.0
 CODES = grpc.StatusCode
 
@@ -82,10 +83,12 @@ def house(tmp_path_factory: pytest.TempPathFactory, s3: S3, valkey: Valkey) -> I
             "HISTILL_AUTH__OIDC__ROLES": json.dumps({"staff": "viewer", "chief": "admin"}),
             "HISTILL_AUTH__OIDC__PROJECT_CLAIM": "project",
             "HISTILL_SERVER__LIMITS__FAILURES_PER_MINUTE": "0",
+            "HISTILL_AUTH__SEAL": SEAL,
         }
         secrets: dict[str, str] = {role: stored(objects, role) for role in RANKS}
         secrets["expired"] = stored(objects, "admin", age=timedelta(hours=2))
         secrets["revoked"] = stored(objects, "admin", revoked=True)
+        secrets["forged"] = stored(objects, "admin", seal=None)
         with (
             service("registry", folder, variables) as registry,
             service("jobs", folder, variables) as jobs,
@@ -98,15 +101,21 @@ def house(tmp_path_factory: pytest.TempPathFactory, s3: S3, valkey: Valkey) -> I
 
 
 def stored(
-    objects: S3ObjectStore, role: Any, *, age: timedelta = timedelta(0), revoked: bool = False
+    objects: S3ObjectStore,
+    role: Any,
+    *,
+    age: timedelta = timedelta(0),
+    revoked: bool = False,
+    seal: str | None = SEAL,
 ) -> str:
     now = datetime.now(UTC)
+    key_seal = seal.encode() if seal else None
     key, secret = access.create(
         objects, role=role, project="default", description="a test", ttl=timedelta(hours=1),
-        creator="test", now=now - age,
+        creator="test", now=now - age, seal=key_seal,
     )  # fmt: skip
     if revoked:
-        access.revoke(objects, key.id, now=now, may=lambda _: True)
+        access.revoke(objects, key.id, now=now, may=lambda _: True, seal=key_seal)
     return secret
 
 
@@ -170,6 +179,7 @@ def test_every_method_of_the_real_services_refuses_who_may_not(
         "damaged": house.secrets["admin"][:-1],
         "expired": house.secrets["expired"],
         "revoked": house.secrets["revoked"],
+        "put into the store": house.secrets["forged"],
         "expired token": house.issuer.token(roles="chief", project="default", exp=1),
         "token for another": house.issuer.token(roles="chief", project="default", aud="x"),
     }

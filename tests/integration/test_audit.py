@@ -220,11 +220,11 @@ def test_without_its_store_the_log_fills_and_then_refuses_writes(
             assert "StatusCode.UNAVAILABLE" in said
             s3 = run_s3(tmp_path / "s3", port=int(s3.settings.endpoint.rpartition(":")[2]))
             running.wait()
-            deadline = time.monotonic() + 20
-            while cancel(stub, "later") is grpc.StatusCode.UNAVAILABLE:
+            deadline, later = time.monotonic() + 20, uuid.uuid4().hex
+            while cancel(stub, later) is grpc.StatusCode.UNAVAILABLE:
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
-            wait_for_records(variables, {"later"})
+            wait_for_records(variables, {later})
             assert running.stop() == 0
         code, words = cli(variables, "verify")
         assert code == 0, words

@@ -38,6 +38,11 @@ def job(minutes: int = 0) -> Job:
     return Job(id=new_job_id(), spec=spec, create_time=START + timedelta(minutes=minutes))
 
 
+def moved(job: Job, state: JobState) -> Job:
+    """The job in its next revision."""
+    return job.moved_to(state, at=START, revision=job.revision + 1)
+
+
 @dataclass
 class Ports:
     """One implementation of everything."""
@@ -83,7 +88,7 @@ def test_pages_are_of_one_project_and_of_the_states_asked_for(ports: Ports) -> N
     theirs = job(3).model_copy(update={"project": "other"})
     for each in (mine, ended, theirs):
         ports.index.save(each)
-    ended = ended.moved_to(JobState.CANCELLED, at=START)
+    ended = moved(ended, JobState.CANCELLED)
     ports.index.save(ended)
     assert page(ports) == [ended, mine]
     assert ports.index.page(project="other", before="", limit=9, states=()) == [theirs]
@@ -100,7 +105,42 @@ def test_a_record_of_an_earlier_revision_is_refused(ports: Ports) -> None:
     assert ports.index.save(late)
     assert ports.index.save(newer)
     assert not ports.index.save(late)
+    # Two writers of one revision: the first one's stays, and may be saved again.
+    assert not ports.index.save(newer.model_copy(update={"display_name": "other"}))
+    assert ports.index.save(newer)
     assert ports.index.get(late.id) == newer
+
+
+def test_a_deleted_record_stays_deleted(ports: Ports) -> None:
+    """A writer that slept through the deletion brings nothing back."""
+    one = job()
+    ports.index.save(one)
+    ports.index.delete(one.id)
+    assert not ports.index.save(moved(one, JobState.RUNNING))
+    assert ports.index.get(one.id) is None
+    assert page(ports) == []
+
+
+def test_an_index_that_was_lost_while_it_was_filled_is_not_built(ports: Ports) -> None:
+    """The half that was there before is gone: it must be filled again."""
+    build = ports.index.begin_build()
+    ports.index.begin_build()
+    if isinstance(ports.index, MemoryIndex):
+        ports.index.building = ""
+    elif isinstance(ports.index, RedisJobIndex):
+        ports.index._client.flushall()
+    assert not ports.index.mark_built(build)
+    assert not ports.index.is_built()
+
+
+def test_a_key_goes_over_to_another_job_once(ports: Ports) -> None:
+    """Only from the one that is believed to have it."""
+    assert ports.index.mark_built(ports.index.begin_build())
+    ports.index.claim_request("key", "a")
+    ports.index.rebind_request("key", "b", instead_of="x")
+    assert ports.index.claim_request("key", "z") == "a"
+    ports.index.rebind_request("key", "b", instead_of="a")
+    assert ports.index.claim_request("key", "z") == "b"
 
 
 def page(
@@ -114,15 +154,15 @@ def test_a_saved_record_replaces_and_a_deleted_one_is_gone(ports: Ports) -> None
     old = job()
     ports.index.save(old)
     assert (ports.index.queued(), ports.index.running()) == ({old.id}, [])
-    running = old.moved_to(JobState.RUNNING, at=START)
+    running = moved(old, JobState.RUNNING)
     ports.index.save(running)
     assert (ports.index.queued(), ports.index.running()) == (set(), [running])
     assert ports.index.counts()[JobKind.SUPERVISED, JobState.RUNNING] == 1
-    ended = running.moved_to(JobState.CANCELLED, at=START)
+    ended = moved(running, JobState.CANCELLED)
     ports.index.save(ended)
     assert (ports.index.get(old.id), ports.index.running()) == (ended, [])
     assert ports.index.unclosed() == {old.id}
-    ports.index.save(ended.model_copy(update={"closed": True}))
+    ports.index.save(ended.model_copy(update={"closed": True, "revision": 3}))
     assert ports.index.unclosed() == set()
     ports.index.delete(old.id)
     assert ports.index.get(old.id) is None
@@ -132,7 +172,7 @@ def test_a_saved_record_replaces_and_a_deleted_one_is_gone(ports: Ports) -> None
 
 def test_an_idempotency_key_stays_with_its_first_job(ports: Ports) -> None:
     """The first claim wins for good."""
-    ports.index.mark_built()
+    assert ports.index.mark_built(ports.index.begin_build())
     assert ports.index.claim_request("key", "a") == "a"
     assert ports.index.claim_request("key", "b") == "a"
     assert ports.index.claim_request("", "a") == "a"
@@ -145,14 +185,14 @@ def test_an_index_that_is_being_built_binds_no_new_key(ports: Ports) -> None:
     assert ports.index.claim_request("", "b") is None
     ports.index.bind_request("key", "a")
     ports.index.bind_request("key", "c")
-    ports.index.mark_built()
+    assert ports.index.mark_built(ports.index.begin_build())
     assert ports.index.claim_request("key", "b") == "a"
 
 
 def test_the_mark_of_a_built_index_is_kept(ports: Ports) -> None:
     """A fresh index is not built until somebody says so."""
     assert not ports.index.is_built()
-    ports.index.mark_built()
+    assert ports.index.mark_built(ports.index.begin_build())
     assert ports.index.is_built()
 
 
@@ -207,8 +247,61 @@ def test_archived_events_are_dropped_but_for_the_newest(ports: Ports) -> None:
     ports.events.mark_archived("j", through=stored[3].id, keep_from="")
     later = append(ports, "j", "4")
     assert ports.events.read("j", after=stored[3].id) == [later]
+    ports.events.mark_archived("j", through=stored[1].id, keep_from=stored[1].id)
+    assert ports.events.archived_through("j") == stored[3].id
     ports.events.expire("j", after_s=0)
     assert ports.events.ends("j") == (None, None)
+
+
+@pytest.mark.parametrize("how", ["ended", "expired"])
+def test_after_the_end_nothing_is_heard(ports: Ports, how: str) -> None:
+    """Also of a job that was deleted, until one of its id begins anew."""
+    append(ports, "j", "in time")
+    if how == "ended":
+        ends = JobEvent(time=START, attempt=1, state=JobState.FAILED)
+        assert ports.events.append("j", ends) is not None
+        ports.index.delete("j")
+    else:
+        ports.events.expire("j", after_s=0)
+    late = JobEvent(time=START, attempt=2, log="late")
+    assert ports.events.append("j", late) is None
+    assert "late" not in [event.log for event in ports.events.read("j")]
+    begins = JobEvent(time=START, state=JobState.QUEUED)
+    if how == "expired":
+        assert ports.events.append("j", begins) is not None
+        assert ports.events.append("j", late) is not None
+
+
+def test_no_key_of_a_job_stays_for_ever(valkey: Valkey) -> None:
+    """Whatever becomes of a job, what its events left in Redis runs out by itself."""
+    client = connect(valkey.settings)
+    client.flushall()
+    events = RedisEventLog(client)
+    stored = events.append("j", JobEvent(time=START, attempt=3, log="x"))
+    assert stored is not None
+    events.mark_archived("j", through=stored.id, keep_from="")
+    events.append("j", JobEvent(time=START, attempt=3, state=JobState.FAILED))
+    keys = client.keys("histill:job:j:*")
+    assert isinstance(keys, list)
+    assert len(keys) == 4
+    assert all(client.ttl(key) > 0 for key in keys)
+
+
+def test_an_event_of_a_newer_version_is_passed_over(valkey: Valkey) -> None:
+    """Its id counts, so that nobody reads it again and again; all others are read."""
+    client = connect(valkey.settings)
+    client.flushall()
+    events = RedisEventLog(client)
+    events.append("j", JobEvent(time=START, log="known"))
+    strange = JobEvent(time=START, log="x").model_dump_json()[:-1] + ', "colour": 7}'
+    strange_id = client.xadd("histill:job:j:events", {"event": strange})
+    assert [event.log for event in events.read("j")] == ["known"]
+    first, last = events.ends("j")
+    assert first is not None
+    assert last is not None
+    assert (first.log, last.log, last.id) == ("known", None, strange_id)
+    found = events.follow({"j": "", "k": ""}, wait_s=1)["j"]
+    assert [(event.log, event.id) for event in found][1:] == [(None, strange_id)]
 
 
 def test_many_jobs_are_followed_at_once(ports: Ports) -> None:
@@ -338,6 +431,35 @@ def test_the_queue_counts_what_waits(ports: Ports) -> None:
     ports.queue.submit("b", priority=9)
     assert ports.queue.depth() == 2
     assert ports.queue.waiting() == {"a", "b"}
+
+
+def test_a_lock_whose_holder_died_is_broken_whatever_the_clock_says(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of Redis jumped back: the lock would stand for an hour."""
+    client = connect(valkey.settings)
+    monkeypatch.setattr("histill.adapters.redis_jobs._LOCK_S", 0.3)
+    client.set("histill:job:stuck:lock", "the dead one", px=3_600_000)
+    with RedisJobIndex(client).lock("stuck") as held:
+        held()
+
+
+def test_a_leader_that_stands_still_is_followed_by_another(valkey: Valkey) -> None:
+    """Its key would stand for an hour; one that beats is left alone."""
+    client = connect(valkey.settings)
+    client.delete("histill:reaper")
+    first, second = RedisLiveState(client), RedisLiveState(client)
+    assert first.lead("a", ttl_s=0.3)
+    client.pexpire("histill:reaper", 3_600_000)
+    for _ in range(4):
+        assert not second.lead("b", ttl_s=0.3)
+        assert first.lead("a", ttl_s=0.3)
+        client.pexpire("histill:reaper", 3_600_000)
+        time.sleep(0.15)
+    assert not second.lead("b", ttl_s=0.3)
+    time.sleep(0.4)
+    assert second.lead("b", ttl_s=0.3)
+    assert not first.lead("a", ttl_s=0.3)
 
 
 def test_a_lease_runs_out(valkey: Valkey) -> None:

@@ -87,7 +87,7 @@ def test_another_authority_can_take_over(jobs: Service, files: Files) -> None:
     files.issue(OTHER)
     settings = {"jobs": f"localhost:{jobs.port}", "api_key": KEY, "ca_file": str(files.ca)}
     with Client(ClientSettings.model_validate(settings)) as client:
-        assert list(client.jobs.list()) == []
+        next(client.jobs.list(), None)  # answered: there may be jobs of other tests
 
 
 @pytest.mark.parametrize("damage", ["empty", "no PEM", "another key", "expired", "gone"])

@@ -70,6 +70,7 @@ async def run(settings: InferenceSettings) -> None:
         _loader(part, workers),
         budget_bytes=part.cache_bytes,
         verifier=load_signing(settings.signing).verifier,
+        load_s=part.load_s,
     )
     directory = Directory(store_of, pool, preload=part.preload, poll_s=part.poll_s)
     admission = Admission(
@@ -98,6 +99,7 @@ async def run(settings: InferenceSettings) -> None:
         max_file_bytes=part.max_file_bytes,
         max_bytes=part.max_upload_bytes,
         idle_s=part.upload_idle_s,
+        bytes_per_s=part.upload_min_bytes_per_s,
         folder=part.upload_folder,
     )
     segmentation = SegmentationServicer(
@@ -150,7 +152,9 @@ async def run(settings: InferenceSettings) -> None:
                     ready,
                     health_port=HEALTH_PORT,
                 ),
-                keys=StoredKeys(objects, every_s=settings.auth.refresh_s),
+                keys=StoredKeys(
+                    objects, every_s=settings.auth.refresh_s, seal=settings.auth.seal_bytes
+                ),
                 audit=Audit(trail, settings.audit.when_full, utc_now),
             )
     finally:

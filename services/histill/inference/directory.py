@@ -131,11 +131,12 @@ class Directory:
             raise FailedPreconditionError(
                 f"{name} is in HISTILL_INFERENCE__PRELOAD and stays loaded; take it out there"
             )
-        self._unloads[model] += 1
         for each in [t for t in self._targets if (t.project, t.name) == (project, name)]:
             del self._targets[each]
         if not self._pool.let_go(project, name):
             raise NotFoundError(f"no version of {name} is loaded")
+        # Not before: names of nothing would be kept for ever.
+        self._unloads[model] += 1
 
     async def follow(self) -> None:
         """Loads the preload list, then follows every reference until cancelled."""
@@ -164,7 +165,10 @@ class Directory:
         try:
             await self._take(asked, following=True)
         except NotFoundError as exc:
-            if self._targets.pop(asked, None) or keep:
+            gone = self._targets.pop(asked, None)
+            if gone:
+                self._forget(asked.project, gone.manifest.reference)
+            if gone or keep:
                 log.warning("reference_gone", model=str(asked), why=str(exc))
         except UnavailableError as exc:
             log.warning("aliases_unknown", model=str(asked), why=str(exc))
@@ -174,6 +178,14 @@ class Directory:
         except Exception:
             # A fault of ours with one reference must not end the following of all.
             log.exception("look_crashed", model=str(asked))
+
+    def _forget(self, project: str, version: str) -> None:
+        """Unloads a version that nothing points at any more."""
+        if not any(
+            (each.project, target.manifest.reference) == (project, version)
+            for each, target in self._targets.items()
+        ):
+            self._pool.forget(Owned(project, version))
 
     async def _take(self, asked: Owned, *, following: bool = False) -> LoadedModel:
         """Looks a reference up, loads what it names, and only then points it there."""

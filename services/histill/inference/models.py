@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +23,7 @@ from histill.core.errors import (
 from histill.core.manifests import ONNX
 from histill.core.trust import check_signature
 from histill.inference import measures, memory
+from histill.inference.apart import in_own_thread
 from histill.inference.owned import Owned
 from histill.inference.runtime import CONFIDENCE, FILES, MASK, PROBABILITIES
 
@@ -68,6 +71,7 @@ class ModelPool:
         load: Makes a runtime of a manifest and what reads its files, checked; blocks.
         budget_bytes: Most bytes of model files in memory.
         verifier: Must approve of a version's signature; ``None`` approves of all.
+        load_s: Longest time to make a runtime of a model's files and to warm it.
     """
 
     def __init__(
@@ -77,14 +81,16 @@ class ModelPool:
         *,
         budget_bytes: int,
         verifier: Verifier | None = None,
+        load_s: float = 300.0,
     ) -> None:
         self._store_of = store_of
         self._load = load
         self._budget = budget_bytes
         self._verifier = verifier
         self._models: OrderedDict[Owned, LoadedModel] = OrderedDict()
-        self._loading: dict[Owned, asyncio.Task[LoadedModel]] = {}
-        self._refused: dict[Owned, tuple[CorruptArtifactError, float]] = {}
+        self._load_s = load_s
+        self._loading: dict[Owned, tuple[ModelManifest, asyncio.Task[LoadedModel]]] = {}
+        self._refused: dict[Owned, tuple[ModelManifest, CorruptArtifactError, float]] = {}
         self._pinned: set[Owned] = set()
 
     def loaded(self, project: str) -> frozenset[str]:
@@ -105,6 +111,13 @@ class ModelPool:
         measures.MODELS_LOADED.set(len(self._models))
         return bool(found)
 
+    def forget(self, version: Owned) -> None:
+        """Lets one version go, if it is in memory."""
+        if self._models.pop(version, None):
+            log.info("model_let_go", model=str(version))
+            self._give_back()
+            measures.MODELS_LOADED.set(len(self._models))
+
     def pin(self, versions: set[Owned]) -> None:
         """Names the versions that are never let go."""
         self._pinned = versions
@@ -123,27 +136,35 @@ class ModelPool:
             StorageUnavailableError: S3 does not answer.
         """
         version = Owned(project, manifest.reference)
-        if found := self._models.get(version):
+        # A name and a number may stand for other bytes than before, when a store is put back.
+        found = self._models.get(version)
+        if found and found.manifest == manifest:
             self._models.move_to_end(version)
             return found
-        exc, until = self._refused.get(version, (None, 0.0))
-        if exc is not None and time.monotonic() < until:
-            raise type(exc)(str(exc))
-        task = self._loading.get(version)
-        if task is None:
+        refused = self._refused.get(version)
+        if refused and refused[0] == manifest and time.monotonic() < refused[2]:
+            raise CorruptArtifactError(str(refused[1]))
+        loading, task = self._loading.get(version, (None, None))
+        if task is None or loading != manifest:
             task = asyncio.create_task(self._admit(project, manifest), name=f"load {version}")
-            self._loading[version] = task
-            task.add_done_callback(lambda done: self._loaded(version, done))
+            self._loading[version] = manifest, task
+            task.add_done_callback(lambda done: self._loaded(version, manifest, done))
         # Shielded: whoever gives up must not take the model from the others.
         return await asyncio.shield(task)
 
-    def _loaded(self, version: Owned, task: asyncio.Task[LoadedModel]) -> None:
-        del self._loading[version]
+    def _loaded(
+        self, version: Owned, manifest: ModelManifest, task: asyncio.Task[LoadedModel]
+    ) -> None:
+        if self._loading.get(version) == (manifest, task):
+            del self._loading[version]
         if task.cancelled():
             return
         exc = task.exception()
         if isinstance(exc, CorruptArtifactError):
-            self._refused[version] = exc, time.monotonic() + _REFUSED_S
+            # What hung keeps its thread: it gets no second one.
+            hung = isinstance(exc.__cause__, TimeoutError)
+            until = math.inf if hung else time.monotonic() + _REFUSED_S
+            self._refused[version] = manifest, exc, until
         if exc is not None:
             log.warning("model_refused", model=str(version), why=str(exc))
 
@@ -154,7 +175,17 @@ class ModelPool:
             )
         started = time.monotonic()
         with structlog.contextvars.bound_contextvars(project=project):
-            model = await asyncio.to_thread(self._fetch, project, manifest)
+            read = await asyncio.to_thread(self._fetch, project, manifest)
+            try:
+                model = await in_own_thread(
+                    partial(self._made, project, manifest, read), seconds=self._load_s
+                )
+            except TimeoutError as exc:
+                raise CorruptArtifactError(
+                    f"{manifest.reference} is not ready after {self._load_s:g} s "
+                    "(HISTILL_INFERENCE__LOAD_S) and is refused until a restart"
+                ) from exc
+        self.forget(model.owned)  # the same number with other bytes
         self._make_room(model.size_bytes)
         self._models[model.owned] = model
         self._refused.pop(model.owned, None)
@@ -171,7 +202,8 @@ class ModelPool:
         )
         return model
 
-    def _fetch(self, project: str, manifest: ModelManifest) -> LoadedModel:
+    def _fetch(self, project: str, manifest: ModelManifest) -> Callable[[str], bytes]:
+        """What reads a model's files; the largest is here already, and waits for no store."""
         store, files = self._store_of(project), {each.path: each for each in manifest.files}
         check_signature(store, catalog.MODELS, manifest, self._verifier, project=project)
 
@@ -179,6 +211,13 @@ class ModelPool:
             parts = catalog.read_file(store, catalog.MODELS, manifest, files[path])
             return b"".join(parts)
 
+        student = read(ONNX)
+        return lambda path: student if path == ONNX else read(path)
+
+    def _made(
+        self, project: str, manifest: ModelManifest, read: Callable[[str], bytes]
+    ) -> LoadedModel:
+        files = {each.path: each for each in manifest.files}
         runtime = self._load(manifest, read)
         warm_up(manifest, runtime)
         # Of what was tried only this stays.

@@ -11,6 +11,7 @@ from onnxruntime.capi import (
 )
 
 from histill.core.errors import CorruptArtifactError
+from histill.core.onnx_form import what_is_wrong
 from histill.inference.runtime import CONFIDENCE, FILES, INPUT, MASK, PROBABILITIES, failed
 
 if TYPE_CHECKING:
@@ -75,18 +76,22 @@ class OnnxRuntime:
         Raises:
             CorruptArtifactError: It is no model, or not one of ours; says why.
         """
+        path = f"{reference}/{FILES[precision]}"
+        # Before anything parses it: a session would read the files that it names.
+        if wrong := what_is_wrong(data):
+            raise CorruptArtifactError(f"{path} cannot be served: it {wrong}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Idle threads that spin would take the cores from decoding and from other models.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 4
         providers = _providers(device)
         try:
             session = onnxruntime.InferenceSession(data, options, providers=providers)
             stride = _checked(session, channels)
         except _ERRORS as exc:
-            path = f"{reference}/{FILES[precision]}"
             raise CorruptArtifactError(f"{path} cannot be served: {exc}") from exc
         used = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
         return cls(session, stride, used, precision=precision)

@@ -125,7 +125,9 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         selection = _selection(header.selection)
         call = call_of(context, urgent=_urgent(header.priority))
         await self._segmenter.prepare(header.model, call)
-        async with self._uploads.receive(_chunks(parts), header.size_bytes) as file:
+        project = current_caller().project
+        received = self._uploads.receive(_chunks(parts), header.size_bytes, project=project)
+        async with received as file:
             request = Request(
                 header.model,
                 file,

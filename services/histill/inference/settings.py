@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from histill.core.pace import MIN_BYTES_PER_S
 from histill.core.settings import ServiceSettings
 from histill.core.signing import SigningSettings
 
@@ -108,6 +109,12 @@ class InferencePart(BaseModel):
     )
     decoder_cpu_s: int = Field(default=60, ge=1, le=3600, description="of one task of such")
     upload_idle_s: float = Field(default=30.0, gt=0, description="longest wait for a client")
+    upload_min_bytes_per_s: int = Field(
+        default=MIN_BYTES_PER_S, ge=1, description="least rate of an upload, after upload_idle_s"
+    )
+    load_s: float = Field(
+        default=300.0, gt=0, description="longest time to make a model ready; then it is refused"
+    )
     tile: int = Field(default=768, ge=256, le=8192, description="larger images are cut into tiles")
     overlap: int = Field(default=128, ge=16, description="of neighbouring tiles, in pixels")
 

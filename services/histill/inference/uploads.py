@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from histill.core.errors import (
-    DeadlineExceededError,
-    InvalidArgumentError,
-    ResourceExhaustedError,
-)
+from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
+from histill.core.pace import MIN_BYTES_PER_S, Pace
 from histill.ml.nameless import nameless_file
 
 if TYPE_CHECKING:
@@ -27,30 +25,43 @@ class Uploads:
         max_file_bytes: Most bytes of one file.
         max_bytes: Most bytes of all files at a time.
         idle_s: Longest wait for a chunk.
+        bytes_per_s: Least rate on the whole, after ``idle_s``.
         folder: Where their bytes are; in memory by default.
     """
 
     def __init__(
-        self, *, max_file_bytes: int, max_bytes: int, idle_s: float, folder: str = ""
+        self,
+        *,
+        max_file_bytes: int,
+        max_bytes: int,
+        idle_s: float,
+        bytes_per_s: int = MIN_BYTES_PER_S,
+        folder: str = "",
     ) -> None:
         self._max_file_bytes = max_file_bytes
         self._max_bytes = max_bytes
         self._idle_s = idle_s
         self._folder = folder
-        self._announced = 0
+        self._bytes_per_s = bytes_per_s
+        self._announced: Counter[str] = Counter()
+        # One project's uploads leave room for another's, where files are not larger than that.
+        self._max_of_one = max(max_file_bytes, max_bytes // 2)
 
     @asynccontextmanager
-    async def receive(self, chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[BinaryIO]:
+    async def receive(
+        self, chunks: AsyncIterator[bytes], size: int, *, project: str
+    ) -> AsyncIterator[BinaryIO]:
         """A file of the announced size, held until the block ends.
 
         Args:
-            chunks: At most 1 MiB each.
+            chunks: From one byte to 1 MiB each.
             size: Announced number of bytes.
+            project: Whose it is; each has its share.
 
         Raises:
             InvalidArgumentError: More or fewer bytes come than were announced.
             ResourceExhaustedError: It is too large, or too many are on their way.
-            DeadlineExceededError: No chunk comes in time.
+            DeadlineExceededError: No chunk comes in time, or they come too slowly.
         """
         if size < 1:
             raise InvalidArgumentError.of("header.size_bytes", f"{size} is not a file's size")
@@ -58,9 +69,12 @@ class Uploads:
             raise ResourceExhaustedError(
                 f"the file has {size} bytes, more than the {self._max_file_bytes} accepted"
             )
-        if self._announced + size > self._max_bytes:
+        if (
+            self._announced.total() + size > self._max_bytes
+            or self._announced[project] + size > self._max_of_one
+        ):
             raise ResourceExhaustedError("too many files are on their way in", retry_after_s=2.0)
-        self._announced += size
+        self._announced[project] += size
         try:
             file = nameless_file(self._folder)
             try:
@@ -70,24 +84,18 @@ class Uploads:
                 # Its pages go with it, which takes a while.
                 await asyncio.to_thread(file.close)
         finally:
-            self._announced -= size
+            self._announced[project] -= size
+            if not self._announced[project]:
+                del self._announced[project]
 
     async def _fill(self, file: BinaryIO, chunks: AsyncIterator[bytes], size: int) -> None:
-        try:
-            while True:
-                async with asyncio.timeout(self._idle_s):
-                    chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
-                if len(chunk) > CHUNK_BYTES:
-                    raise InvalidArgumentError.of("chunk", f"{len(chunk)} bytes; 1 MiB is the most")
-                await asyncio.to_thread(file.write, chunk)
-                if file.tell() > size:
-                    raise InvalidArgumentError.of("chunk", f"more than the {size} bytes announced")
-        except TimeoutError:
-            raise DeadlineExceededError(
-                f"no chunk came for {self._idle_s:g} s after {file.tell()} of {size} bytes"
-            ) from None
+        pace = Pace(self._idle_s, self._bytes_per_s)
+        while (chunk := await pace.next(chunks, file.tell())) is not None:
+            if not 0 < len(chunk) <= CHUNK_BYTES:
+                raise InvalidArgumentError.of("chunk", f"{len(chunk)} bytes; send 1 to 1 MiB")
+            await asyncio.to_thread(file.write, chunk)
+            if file.tell() > size:
+                raise InvalidArgumentError.of("chunk", f"more than the {size} bytes announced")
         if file.tell() < size:
             raise InvalidArgumentError.of(
                 "chunk", f"the stream ended after {file.tell()} of the {size} bytes announced"

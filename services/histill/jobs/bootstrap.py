@@ -59,7 +59,7 @@ async def run(settings: JobsSettings) -> None:
             objects, jobs, live, RedisTraces(redis), RedisHoldings(redis), settings.purge.wait_s
         )
     )
-    reaper = Reaper(uuid.uuid4().hex, jobs, index, live, queue, sweeper, settings.reaper, utc_now)
+    reaper = Reaper(uuid.uuid4().hex, jobs, index, live, queue, settings.reaper, utc_now)
     rebuilt = asyncio.Event()
 
     async def keep() -> None:
@@ -91,6 +91,8 @@ async def run(settings: JobsSettings) -> None:
 
     watching.start()
     keeper = asyncio.create_task(keep())
+    # Beside the reaper: it reads the whole store, and lost workers must not wait for that.
+    broom = asyncio.create_task(sweeper.run(lambda: reaper.leads))
     try:
         with audit_trail(
             settings.audit, settings.s3, objects, process="jobs", clock=utc_now
@@ -100,9 +102,12 @@ async def run(settings: JobsSettings) -> None:
                 ServiceDescription(
                     "jobs", 50051, 9101, (_NAME, _PRIVACY), register, ready, watching.drain, 50061
                 ),
-                keys=StoredKeys(objects, every_s=settings.auth.refresh_s),
+                keys=StoredKeys(
+                    objects, every_s=settings.auth.refresh_s, seal=settings.auth.seal_bytes
+                ),
                 audit=Audit(trail, settings.audit.when_full, utc_now),
             )
     finally:
         keeper.cancel()
+        broom.cancel()
         watching.stop()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
+from pydantic import ValidationError
 
 from histill.core import results
 from histill.core.errors import (
-    CorruptArtifactError,
     HistillError,
     IllegalMoveError,
     NotFoundError,
@@ -20,13 +21,12 @@ from histill.core.jobs import Job, JobError, JobState
 from histill.jobs import measures
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable
+    from collections.abc import Collection, Hashable, Iterator
 
     from histill.core.clock import Clock
     from histill.core.job_store import JobStore
     from histill.core.ports import JobIndex, JobQueue, LiveState, SeenLease
     from histill.jobs.settings import ReaperPart
-    from histill.jobs.sweeper import Sweeper
 
 log = structlog.get_logger()
 
@@ -54,6 +54,7 @@ class Reaper:
 
     Attributes:
         owner: Name of this replica, unlike any other's.
+        leads: Whether it did at its last look.
     """
 
     owner: str
@@ -61,12 +62,13 @@ class Reaper:
     index: JobIndex
     live: LiveState
     queue: JobQueue
-    sweeper: Sweeper
     settings: ReaperPart
     clock: Clock
     unrenewed: Patience = field(default_factory=Patience)
     messageless: Patience = field(default_factory=Patience)
     unclosed: Patience = field(default_factory=Patience)
+    taken: Patience = field(default_factory=Patience)
+    leads: bool = False
     _scanned: float = field(default=-1e9)
 
     async def run(self) -> None:
@@ -92,7 +94,7 @@ class Reaper:
             self._look_at_queued(depth)
             self._look_at_running()
             self._look_at_ended()
-            self.sweeper.look()
+        self.leads = leads
 
     def _publish(self, depth: int) -> None:
         measures.QUEUE_DEPTH.set(depth)
@@ -109,40 +111,64 @@ class Reaper:
             lease = leases.get(job.id)
             patience = self.settings.grace_s + (lease.ttl_s if lease else 0)
             if waited[seen[job.id]] >= patience:
-                self._take_back(job, _token(lease))
+                with _alone(job.id):
+                    self._take_back(job, _token(lease))
 
     def _look_at_queued(self, depth: int) -> None:
         if depth and time.monotonic() - self._scanned < self.settings.scan_s:
             return
         self._scanned = time.monotonic()
         missing = self.index.queued() - (self.queue.waiting() if depth else set())
-        missing -= self.live.leases(sorted(missing)).keys()
+        missing -= self._being_taken(missing)
         waited = self.messageless.waited(missing)
         for job_id in sorted(missing):
             if waited[job_id] < self.settings.resubmit_s:
                 continue
-            job = self.index.get(job_id)
-            if job and job.state is JobState.QUEUED:
-                self._submit(job, "message_lost")
-                self.messageless.since.pop(job_id)
+            with _alone(job_id):
+                self._look_at_message(job_id)
+            self.messageless.since.pop(job_id, None)
+
+    def _being_taken(self, job_ids: Collection[str]) -> set[str]:
+        """Those whose lease beats: a worker has the message, and will say so in the record."""
+        leases = self.live.leases(sorted(job_ids))
+        seen = {job_id: (job_id, lease.token) for job_id, lease in leases.items()}
+        waited = self.taken.waited(seen.values())
+        alive = set()
+        for job_id, lease in leases.items():
+            if waited[seen[job_id]] < lease.ttl_s + self.settings.grace_s:
+                alive.add(job_id)
+            else:
+                # Its worker died before it said so, and the clock of Redis keeps the lease.
+                self.live.revoke_lease(job_id, lease.token, floor=0)
+        return alive
+
+    def _look_at_message(self, job_id: str) -> None:
+        try:
+            job = self.jobs.stored(job_id)
+        except NotFoundError:
+            self.index.delete(job_id)  # a creation or a deletion that broke off
+            return
+        if job.state is JobState.QUEUED:
+            self._submit(job, "message_lost")
 
     def _look_at_ended(self) -> None:
         unclosed = self.index.unclosed()
         waited = self.unclosed.waited(unclosed)
         for job_id in sorted(unclosed):
             if waited[job_id] >= self.settings.grace_s:
-                self._close(job_id)
+                with _alone(job_id):
+                    self._close(job_id)
 
     def _take_back(self, job: Job, seen: str) -> None:
         if not self.live.revoke_lease(job.id, seen, floor=job.fence):
             return  # somebody is alive after all
         try:
             moved = self.jobs.update(job.id, lambda now: self._lost(now, seen=job))
-        except (IllegalMoveError, NotFoundError):
-            return  # it ended or was deleted meanwhile
-        except CorruptArtifactError as exc:
-            log.warning("job_record_damaged", job=job.name, why=str(exc))
-            return  # the other jobs are still looked at
+        except IllegalMoveError:
+            return  # it ended meanwhile
+        except NotFoundError:
+            self.index.delete(job.id)
+            return
         if moved.state is JobState.RUNNING or moved.attempt != job.attempt:
             return  # another worker has it by now
         self.live.clear(job.id)
@@ -181,12 +207,19 @@ class Reaper:
         try:
             self.jobs.close(job_id)
         except NotFoundError:
-            return
-        except CorruptArtifactError as exc:
-            log.warning("job_record_damaged", job=job_id, why=str(exc))
+            self.index.delete(job_id)
             return
         self.live.clear(job_id)
         self.live.forget(job_id)
+
+
+@contextmanager
+def _alone(job_id: str) -> Iterator[None]:
+    """What goes wrong with one job is told, and keeps nothing from the others."""
+    try:
+        yield
+    except (HistillError, ValidationError) as exc:
+        log.warning("job_waits", job=job_id, why=f"{type(exc).__name__}: {exc}")
 
 
 def _token(lease: SeenLease | None) -> str:

@@ -32,7 +32,7 @@ class SweeperPart(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    every_s: float = Field(default=600.0, ge=0, description="between two looks")
+    every_s: float = Field(default=600.0, gt=0, description="between two looks")
     after_s: float = Field(
         default=3600.0, ge=0, description="what nothing names for so long is removed"
     )

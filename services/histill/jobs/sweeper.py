@@ -7,6 +7,7 @@ Only what stays like that for long is removed: it may be about to be finished.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,12 +16,12 @@ import structlog
 
 from histill.core import catalog, results
 from histill.core.catalog import DATASETS, MODELS
-from histill.core.errors import CorruptArtifactError, NotFoundError
+from histill.core.errors import CorruptArtifactError, HistillError, NotFoundError
 from histill.core.job_store import job_prefix
 from histill.core.projects import DEFAULT, FOLDER, scoped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from histill.core.catalog import Shelf
     from histill.core.job_store import JobStore
@@ -55,14 +56,22 @@ class Sweeper:
     settings: SweeperPart
     since: dict[Orphan, float] = field(default_factory=dict)
     good: set[tuple[str, str]] = field(default_factory=set)
-    _looked: float = field(default=-1e9)
+
+    async def run(self, leads: Callable[[], bool]) -> None:
+        """Looks now and then until it is cancelled, while this replica leads."""
+        while True:
+            await asyncio.sleep(self.settings.every_s)
+            try:
+                if leads():
+                    await asyncio.to_thread(self.look)
+            except HistillError as exc:
+                log.warning("sweeper_waits", why=str(exc))
+            except Exception:
+                log.exception("sweeper_stumbled")
 
     def look(self) -> None:
-        """Looks, unless it did a while ago, and removes what has been an orphan for long."""
+        """Looks through all of it, and removes what has been an orphan for long."""
         now = time.monotonic()
-        if now - self._looked < self.settings.every_s:
-            return
-        self._looked = now
         found = set(self._orphans())
         self.since = {orphan: self.since.get(orphan, now) for orphan in found}
         for orphan, first in sorted(self.since.items(), key=lambda item: item[0].prefix):
@@ -120,4 +129,7 @@ class Sweeper:
         if not job.state.final:
             return None
         ours = job.result_model == results.result_name(manifest.reference)
-        return "" if ours else f"not the result of {job.name}"
+        # Who points an alias at it needs it, whatever else is wrong.
+        if ours or version in catalog.aliases(store, name).values():
+            return ""
+        return f"not the result of {job.name}"

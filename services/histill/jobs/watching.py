@@ -30,6 +30,8 @@ _AWAY_S = 0.5
 _MOST_WAITING = 2000
 # A state may be missing from the events: it was stored while Redis was away.
 _LOOK_EVERY_S = 5.0
+# Fewer events at once than the archive leaves in the log: no other was dropped before them.
+_MANY = 100
 log = structlog.get_logger()
 
 
@@ -43,10 +45,15 @@ class _Watcher:
 
     def give(self, events: list[JobEvent]) -> None:
         if len(self.waiting) + len(events) > _MOST_WAITING:
-            self.waiting.clear()
-            self.behind = True
-        else:
+            self.fall_behind()
+        elif not self.behind:  # else they would be taken for what follows
             self.waiting.extend(events)
+        self.news.set()
+
+    def fall_behind(self) -> None:
+        """Makes it read for itself from where it was."""
+        self.waiting.clear()
+        self.behind = True
         self.news.set()
 
     def take(self) -> list[JobEvent]:
@@ -89,11 +96,19 @@ class Watching:
                 if watcher.behind:
                     watcher.behind = caught_up = False
                 if caught_up:
+                    news = await _next(watcher)
+                    if watcher.behind:
+                        continue
                     # Some of them may have been read already, while catching up.
-                    events = [e for e in await _next(watcher) if _later(e, after)]
+                    events = [e for e in news if _later(e, after)]
+                    # Also the reader may be mistaken: Redis may have come back empty, its
+                    # clock behind, and then all that is new looks old.
+                    caught_up = bool(events)
                 else:
                     events = await asyncio.to_thread(self.jobs.history, job_id, after=after)
                     caught_up = not events
+                    if events and not _later(events[0], after):
+                        self._read_anew(job_id)
                 for event in events:
                     after = event.id
                     yield event
@@ -116,6 +131,12 @@ class Watching:
         if not job.state.final:
             return False
         return not await asyncio.to_thread(self.jobs.history, job_id, after=after)
+
+    def _read_anew(self, job_id: str) -> None:
+        """Ids have begun anew: the reader would wait for them to reach the old ones."""
+        with self._lock:
+            if job_id in self._positions:
+                self._positions[job_id] = ""
 
     @contextmanager
     def _watched(self, job_id: str, position: str) -> Iterator[_Watcher]:
@@ -156,21 +177,29 @@ class Watching:
                 continue
             try:
                 found = self.jobs.events.follow(positions, wait_s=_WAIT_S)
-            except HistillError as exc:
-                log.warning("watching_waits", why=str(exc))
+                gaps = [each for each in found if self._gap(positions[each], found[each], each)]
+            except Exception as exc:  # whatever it is, the watchers must not wait for nothing
+                if isinstance(exc, HistillError):
+                    log.warning("watching_waits", why=str(exc))
+                else:
+                    log.exception("watching_stumbled")
                 time.sleep(_AWAY_S)
                 self._all_behind(loop)
                 continue
-            except Exception:
-                log.exception("watching_stumbled")
-                time.sleep(_AWAY_S)
-                continue
             with self._lock:
                 for job_id, events in found.items():
-                    if job_id in self._positions:
+                    # Unless it was set back meanwhile.
+                    if self._positions.get(job_id) == positions[job_id]:
                         self._positions[job_id] = events[-1].id
             if found:
-                loop.call_soon_threadsafe(self._hand_out, found)
+                loop.call_soon_threadsafe(self._hand_out, found, gaps)
+
+    def _gap(self, position: str, events: list[JobEvent], job_id: str) -> bool:
+        """Whether the log may have dropped events after a position before they were read."""
+        if len(events) < _MANY:
+            return False
+        first, _ = self.jobs.events.ends(job_id)
+        return first is None or _later(first, position)
 
     def _all_behind(self, loop: asyncio.AbstractEventLoop) -> None:
         """After a failure each watcher reads for itself: Redis may have come back empty."""
@@ -181,15 +210,18 @@ class Watching:
 
         def mark() -> None:
             for watcher in watchers:
-                watcher.behind = True
-                watcher.news.set()
+                watcher.fall_behind()
 
         loop.call_soon_threadsafe(mark)
 
-    def _hand_out(self, found: dict[str, list[JobEvent]]) -> None:
+    def _hand_out(self, found: dict[str, list[JobEvent]], gaps: list[str]) -> None:
         for job_id, events in found.items():
+            said = [event for event in events if _says_something(event)]
             for watcher in self._watchers.get(job_id, ()):
-                watcher.give(events)
+                if job_id in gaps:
+                    watcher.fall_behind()
+                elif said:
+                    watcher.give(said)
 
 
 async def _next(watcher: _Watcher) -> list[JobEvent]:
@@ -204,3 +236,8 @@ async def _next(watcher: _Watcher) -> list[JobEvent]:
 
 def _later(event: JobEvent, after: str) -> bool:
     return event_order(event.id) > event_order(after)
+
+
+def _says_something(event: JobEvent) -> bool:
+    """Not one that only holds the place of what this version cannot read."""
+    return not (event.state is None and event.progress is None and event.log is None)

@@ -45,6 +45,7 @@ class AccessServicer(rpc.AccessServiceServicer):
 
     objects: ObjectStore
     clock: Clock
+    seal: bytes | None = None
 
     async def CreateKey(
         self, request: pb.CreateKeyRequest, context: Context
@@ -61,6 +62,7 @@ class AccessServicer(rpc.AccessServiceServicer):
             ttl=_ttl(request),
             creator=caller.id,
             now=self.clock(),
+            seal=self.seal,
         )
         return pb.CreateKeyResponse(key=_message(key), secret=secret)
 
@@ -71,7 +73,9 @@ class AccessServicer(rpc.AccessServiceServicer):
             raise InvalidArgumentError.of("page_size", f"must be from 0 to {MAX_PAGE}")
         caller = current_caller()
         project = _project(request.project, caller)
-        every = await asyncio.to_thread(access.every, self.objects, skipped=lambda *_: None)
+        every = await asyncio.to_thread(
+            access.every, self.objects, skipped=lambda *_: None, seal=self.seal
+        )
         keys = [key for key in every if not project or key.project == project]
         if request.page_token:
             keys = keys[_after(keys, request.page_token) :]
@@ -91,6 +95,7 @@ class AccessServicer(rpc.AccessServiceServicer):
             request.key_id,
             now=self.clock(),
             may=lambda key: caller.root or key.project == caller.project,
+            seal=self.seal,
         )
         return pb.RevokeKeyResponse(key=_message(key))
 

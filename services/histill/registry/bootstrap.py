@@ -43,7 +43,7 @@ async def run(settings: RegistrySettings) -> None:
         signing.signer,
     )
 
-    access = AccessServicer(objects, utc_now)
+    access = AccessServicer(objects, utc_now, settings.auth.seal_bytes)
     names = (_REGISTRY.full_name, _ACCESS.full_name)
 
     async def ready() -> None:
@@ -60,6 +60,8 @@ async def run(settings: RegistrySettings) -> None:
         await serve(
             settings,
             ServiceDescription("registry", 50052, 9102, names, register, ready, health_port=50062),
-            keys=StoredKeys(objects, every_s=settings.auth.refresh_s),
+            keys=StoredKeys(
+                objects, every_s=settings.auth.refresh_s, seal=settings.auth.seal_bytes
+            ),
             audit=Audit(trail, settings.audit.when_full, utc_now),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ from histill.core import catalog, messages
 from histill.core.catalog import DATASETS, MODELS, M, Shelf
 from histill.core.errors import InvalidArgumentError, NotFoundError
 from histill.core.headers import model_manifest
-from histill.core.manifests import STATISTICS, TORCHSCRIPT, WEIGHTS
+from histill.core.manifests import INT8, ONNX, STATISTICS, TORCHSCRIPT, WEIGHTS
 from histill.core.names import Reference, check_alias, check_name, parse_reference
+from histill.core.onnx_form import check_onnx
 from histill.core.projects import DEFAULT
 from histill.core.torchscript import check_program
 from histill.registry import headers
 from histill.registry.paging import page
-from histill.registry.receiving import announced_files, receive
+from histill.registry.receiving import Scratch, announced_files, receive
 from histill.registry.shards import check_shards
 from histill.registry.weights import count_parameters
 from histill.rpc.interceptor import current_caller
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import grpc
 
     from histill.core.clock import Clock
-    from histill.core.manifests import ModelManifest
+    from histill.core.manifests import ArtifactFile, ModelManifest
     from histill.core.ports import ObjectStore, VersionCounter
     from histill.core.signing import Signer
     from histill.registry.settings import UploadPart
@@ -59,6 +60,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
     upload: UploadPart
     clock: Clock
     signer: Signer | None = None
+    _room: Scratch = field(default_factory=Scratch)
 
     async def UploadModel(
         self, request_iterator: AsyncIterator[pb.UploadModelRequest], context: Context
@@ -70,7 +72,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         manifest = model_manifest(header, files, now=self.clock())
         with self._scratch() as folder:
             chunks = (request.chunk async for request in request_iterator)
-            paths = await receive(chunks, files, folder)
+            paths = await self._receive(chunks, files, folder)
             parameters = await asyncio.to_thread(_parameters, folder, manifest)
             manifest = manifest.model_copy(update={"parameters": parameters})
             published = await asyncio.to_thread(
@@ -88,7 +90,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         manifest = headers.dataset_manifest(header, files, now=self.clock())
         with self._scratch() as folder:
             chunks = (request.chunk async for request in request_iterator)
-            paths = await receive(chunks, files, folder)
+            paths = await self._receive(chunks, files, folder)
             await asyncio.to_thread(
                 check_shards,
                 paths,
@@ -114,6 +116,18 @@ class RegistryServicer(rpc.RegistryServiceServicer):
             paths,
             signer=self.signer,
             project=project,
+        )
+
+    async def _receive(
+        self, chunks: AsyncIterator[pb.FileChunk], files: Sequence[ArtifactFile], folder: Path
+    ) -> list[Path]:
+        return await receive(
+            chunks,
+            files,
+            folder,
+            scratch=self._room,
+            idle_s=self.upload.idle_s,
+            bytes_per_s=self.upload.min_bytes_per_s,
         )
 
     @contextmanager
@@ -233,9 +247,12 @@ class RegistryServicer(rpc.RegistryServiceServicer):
 
 
 def _parameters(folder: Path, manifest: ModelManifest) -> int:
-    """Checks the weights, and counts them; those of a program are not looked into."""
+    """Checks the files, and counts the weights; those of a program are not looked into."""
     if (folder / STATISTICS).exists():
         count_parameters(folder / STATISTICS, field="header.files")
+    for name in (ONNX, INT8):
+        if (folder / name).exists():
+            check_onnx(folder / name, field="header.files")
     if manifest.network is None:
         check_program(folder / TORCHSCRIPT, field="header.files")
         return 0

@@ -44,7 +44,13 @@ _PAGE_SIZE = 50
 def make_app(backends: Backends, settings: WebPart) -> Starlette:
     """The application over the three services."""
     routes = Routes(
-        backends, Uploads(max_bytes=settings.max_upload_bytes, at_once=settings.max_uploads)
+        backends,
+        Uploads(
+            max_bytes=settings.max_upload_bytes,
+            at_once=settings.max_uploads,
+            seconds=settings.upload_s,
+        ),
+        events.Watchers(settings.max_watchers),
     )
     return Starlette(
         routes=[
@@ -79,11 +85,13 @@ class Routes:
     Args:
         backends: The services.
         uploads: Reads forms.
+        watchers: Counts those who follow jobs.
     """
 
-    def __init__(self, backends: Backends, uploads: Uploads) -> None:
+    def __init__(self, backends: Backends, uploads: Uploads, watchers: events.Watchers) -> None:
         self._backends = backends
         self._uploads = uploads
+        self._watchers = watchers
 
     async def page(self, _: Request) -> Response:
         """The page."""
@@ -127,7 +135,7 @@ class Routes:
 
     async def job_events(self, request: Request) -> Response:
         """Events of a job as they happen, from the one after ``Last-Event-ID``."""
-        watched = self._backends.watch(
-            f"jobs/{request.path_params['id']}", after=request.headers.get("last-event-id", "")
-        )
-        return StreamingResponse(events.stream(watched), media_type="text/event-stream")
+        name, after = f"jobs/{request.path_params['id']}", request.headers.get("last-event-id", "")
+        self._watchers.check()
+        told = self._watchers.counted(lambda: self._backends.watch(name, after=after))
+        return StreamingResponse(told, media_type="text/event-stream")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
-from prometheus_client import start_http_server
 
 from histill.core.errors import SettingsError
+from histill.rpc.metrics import start_metrics
 from histill.web.app import make_app
 from histill.web.backends import Backends
 
@@ -61,7 +61,7 @@ def _serve_metrics(part: WebPart) -> None:
     if part.metrics_port < 0:
         return
     try:
-        start_http_server(part.metrics_port, part.host)
+        start_metrics(part.metrics_port, part.host)
     except OSError as exc:
         raise SettingsError(
             f"cannot listen on {part.host}:{part.metrics_port} for metrics: {exc.strerror}; "

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from histill.core.errors import ResourceExhaustedError
 from histill.core.json_form import as_dict
 from histill.rpc.statuses import from_rpc_error
 from histill.web import failures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, Callable
 
     from histill.web.backends import Watched
 
@@ -22,7 +23,43 @@ if TYPE_CHECKING:
 _SILENCE_S = 15.0
 
 
-async def stream(watched: Watched) -> AsyncIterator[str]:
+class Watchers:
+    """Those who follow jobs at a time: each holds a connection, and a call to the jobs service.
+
+    Args:
+        most: How many there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._now = 0
+
+    def check(self) -> None:
+        """Returns when there is room for one more.
+
+        Raises:
+            ResourceExhaustedError: There is none.
+        """
+        if self._now >= self._most:
+            raise ResourceExhaustedError(
+                "too many follow jobs (HISTILL_WEB__MAX_WATCHERS)", retry_after_s=5.0
+            )
+
+    async def counted(self, watch: Callable[[], Watched]) -> AsyncGenerator[str]:
+        """As ``stream``, of what is watched once this is read, and counted until it ends."""
+        if self._now >= self._most:
+            return  # the last place went to another one; the browser comes back by itself
+        self._now += 1
+        told = stream(watch())
+        try:
+            async for each in told:
+                yield each
+        finally:
+            self._now -= 1
+            await told.aclose()
+
+
+async def stream(watched: Watched) -> AsyncGenerator[str]:
     """Each event with its id, so that a browser resumes after the last one it saw.
 
     Ends with ``end`` when the job has ended, or with ``failure`` and the error.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from prometheus_client import Counter
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,4 +47,22 @@ class Guard:
                 ANSWERS.labels(str(message["status"])).inc()
             await send(message)
 
+        if scope["type"] == "http" and _comes_from_another_site(scope):
+            refusal = PlainTextResponse("the page sends this itself, or nobody does", 403)
+            await refusal(scope, receive, sending)
+            return
         await self._app(scope, receive, sending)
+
+
+def _comes_from_another_site(scope: Scope) -> bool:
+    """Whether another site's page makes a browser change something here.
+
+    Browsers say where a request comes from; what is no browser need not.
+    """
+    if scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+        return False
+    headers = Headers(scope=scope)
+    if (site := headers.get("sec-fetch-site")) is not None:
+        return site not in {"same-origin", "none"}
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")

@@ -35,6 +35,8 @@ class WebPart(BaseModel):
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
     timeout_s: float = Field(default=120.0, gt=0, description="longest wait for an answer")
     max_upload_bytes: int = Field(default=256 << 20, ge=1 << 10)
+    upload_s: float = Field(default=120.0, gt=0, description="longest time for a form to come")
+    max_watchers: int = Field(default=64, ge=1, description="streams of events at a time")
     max_uploads: int = Field(default=4, ge=1, description="at a time; each is held in memory")
 
 

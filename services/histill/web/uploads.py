@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,11 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
+from histill.core.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -34,11 +39,13 @@ class Uploads:
     Args:
         max_bytes: Of one image.
         at_once: Forms that may be in memory.
+        seconds: Longest time for one to come.
     """
 
-    def __init__(self, *, max_bytes: int, at_once: int) -> None:
+    def __init__(self, *, max_bytes: int, at_once: int, seconds: float) -> None:
         self._max_bytes = max_bytes
         self._free = at_once
+        self._seconds = seconds
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[Upload]:
@@ -47,12 +54,20 @@ class Uploads:
         Raises:
             InvalidArgumentError: It is no multipart form with an ``image``.
             ResourceExhaustedError: It is too large, or others are in work.
+            DeadlineExceededError: It does not come in time.
         """
         if not self._free:
             raise ResourceExhaustedError("other images are in work", retry_after_s=1.0)
         self._free -= 1
         try:
-            yield await self._parsed(request)
+            try:
+                async with asyncio.timeout(self._seconds):
+                    upload = await self._parsed(request)
+            except TimeoutError:
+                raise DeadlineExceededError(
+                    f"the image did not come within {self._seconds:g} s (HISTILL_WEB__UPLOAD_S)"
+                ) from None
+            yield upload
         finally:
             self._free += 1
 

@@ -14,8 +14,8 @@ import structlog
 
 from histill.adapters.audit_shipping import ship, ship_abandoned, ship_rest
 from histill.adapters.audit_spool import Spool, locked_folder, spool_folder
-from histill.core.audit import chain_name
-from histill.core.audit_check import FOLLOWS, last_ends
+from histill.core.audit import chain_name, followed
+from histill.core.audit_check import last_ends
 from histill.core.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -109,13 +109,4 @@ class _Shipper:
         before = last_ends(
             self.objects, process=self.process, before=self.spool.folder.name, key=self.key
         )
-        records = (
-            {
-                "what": FOLLOWS,
-                "chain": head.chain,
-                "count": head.link.seq,
-                "last": head.link.hash,
-            }
-            for head in before
-        )
-        return all(self.spool.append(record) for record in records)
+        return all(self.spool.append(followed(head)) for head in before)

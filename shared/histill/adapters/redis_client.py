@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from histill.core.settings import RedisSettings
 
 PREFIX = "histill:"
+# Deleted with the job; the mark that it has ended outlives it, for those who speak late.
 JOB_KEYS = ("lease", "fence", "progress", "metrics", "cancel", "events", "archived", "attempt")
 
 
@@ -71,5 +72,5 @@ def run_script(client: Redis, script: str, keys: list[str], arguments: list[str 
 
 
 def job_key(job_id: str, kind: str) -> str:
-    """Key of one live fact of a job; ``kind`` is one of ``JOB_KEYS`` or ``lock``."""
+    """Key of one live fact of a job; ``kind`` is one of ``JOB_KEYS``, ``lock`` or ``ended``."""
     return f"{PREFIX}job:{job_id}:{kind}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from contextlib import contextmanager
 from itertools import chain, product
 from typing import TYPE_CHECKING, Any
@@ -22,20 +23,44 @@ _REVISIONS = f"{PREFIX}job-revisions"
 _UNCLOSED = f"{PREFIX}jobs-unclosed"
 # The number is that of this layout: an index of an older one is built anew.
 _BUILT = f"{PREFIX}jobs-built:2"
+_BUILDING = f"{PREFIX}jobs-building"
 _OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 _LOCK_S = 10.0
 _REQUEST_S = 7 * 86400
-_CLAIM = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+# A Redis that was started again may lack its last seconds: what it marked counts no more.
+_RUN = """
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+"""
+_IS_BUILT = f"{_RUN} return redis.call('GET', KEYS[1]) == run and 1 or 0"
+_BEGIN = f"{_RUN} return redis.call('SET', KEYS[1], ARGV[1] .. run)"
+_MARK = f"""{_RUN}
+if redis.call('GET', KEYS[2]) ~= ARGV[1] .. run then return 0 end
+redis.call('SET', KEYS[1], run)
+return 1
+"""
+_REBIND = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+_UNLOCK_STUCK = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+_CLAIM = f"""{_RUN}
+if redis.call('GET', KEYS[1]) ~= run then return false end
 if ARGV[1] == '' or redis.call('SET', KEYS[2], ARGV[2], 'NX', 'EX', ARGV[3]) then return ARGV[2] end
 return redis.call('GET', KEYS[2])
 """
 # Keys: records, revisions, unclosed, all of the project, then one set a state of the
 # project, then one set an open state of the kind. Arguments: id, revision, record, place,
-# closed or open (0) or ended (1), and which of the sets of states and kinds it is in.
+# closed or open (0) or ended (1), which of the sets of states and kinds it is in, and the
+# key that says that it was deleted.
 _SAVE = """
+if redis.call('EXISTS', ARGV[9]) == 1 then return 0 end
 local before = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '-1')
 if before > tonumber(ARGV[2]) then return 0 end
+if before == tonumber(ARGV[2]) and redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('ZADD', KEYS[4], 0, ARGV[4])
@@ -97,6 +122,7 @@ class RedisJobIndex:
             len(states),
             states.index(job.state) + 1,
             is_open,
+            job_key(job.id, "gone"),
         ]
         return bool(run_script(self._client, _SAVE, keys, arguments))
 
@@ -153,13 +179,17 @@ class RedisJobIndex:
 
     def is_built(self) -> bool:
         """Whether the mark is there."""
-        with translated():
-            return bool(self._client.exists(_BUILT))
+        return bool(run_script(self._client, _IS_BUILT, [_BUILT], []))
 
-    def mark_built(self) -> None:
-        """Sets the mark; it goes when Redis loses its data."""
-        with translated():
-            self._client.set(_BUILT, "1")
+    def begin_build(self) -> str:
+        """Sets a mark that goes when Redis loses its data, or is started again."""
+        build = f"{uuid.uuid4().hex} "
+        run_script(self._client, _BEGIN, [_BUILDING], [build])
+        return build
+
+    def mark_built(self, build: str) -> bool:
+        """Sets the mark, if the one from the beginning is still there."""
+        return bool(run_script(self._client, _MARK, [_BUILT, _BUILDING], [build]))
 
     def delete(self, job_id: str) -> None:
         """Forgets a record and every live key of the job."""
@@ -174,6 +204,8 @@ class RedisJobIndex:
             pipe.hdel(_RECORDS, job_id)
             pipe.hdel(_REVISIONS, job_id)
             pipe.delete(*(job_key(job_id, kind) for kind in JOB_KEYS))
+            # A writer that slept through the deletion brings nothing back.
+            pipe.set(job_key(job_id, "gone"), "1", ex=_REQUEST_S)
             pipe.execute()
 
     def claim_request(self, key: str, job_id: str) -> str | None:
@@ -181,6 +213,11 @@ class RedisJobIndex:
         keys = [_BUILT, f"{PREFIX}request:{key}"]
         bound = run_script(self._client, _CLAIM, keys, [key, job_id, _REQUEST_S])
         return str(bound) if bound else None
+
+    def rebind_request(self, key: str, job_id: str, *, instead_of: str) -> None:
+        """Binds a key to another job, if it is still bound to that one."""
+        keys = [f"{PREFIX}request:{key}"]
+        run_script(self._client, _REBIND, keys, [instead_of, job_id, _REQUEST_S])
 
     def bind_request(self, key: str, job_id: str) -> None:
         """Binds a key while the index is being built."""
@@ -194,7 +231,14 @@ class RedisJobIndex:
             job_key(job_id, "lock"), timeout=_LOCK_S, blocking_timeout=_LOCK_S, sleep=0.02
         )
         with translated():
+            before = self._client.get(job_key(job_id, "lock"))
             taken = lock.acquire()
+        if not taken and before:
+            # One holder all the time, and past its own: dead, though the clock of Redis, which
+            # may have jumped, would keep its lock.
+            run_script(self._client, _UNLOCK_STUCK, [job_key(job_id, "lock")], [str(before)])
+            with translated():
+                taken = lock.acquire(blocking=False)
         if not taken:
             raise QueueUnavailableError(f"jobs/{job_id} is being changed by somebody else")
 

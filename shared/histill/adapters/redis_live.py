@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from histill.adapters.redis_client import PREFIX, job_key, run_script, translated
@@ -21,7 +22,7 @@ _ACQUIRE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return false end
 local floor = tonumber(ARGV[3])
 local fence = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), floor) + 1
-redis.call('SET', KEYS[2], fence)
+redis.call('SET', KEYS[2], fence, 'EX', ARGV[4])
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. fence .. ' ' .. ARGV[2] .. ' 0', 'PX', ARGV[2])
 return fence
 """
@@ -33,6 +34,7 @@ _RENEW = f"""{_MINE}
 if not mine then return 0 end
 local renewed = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. (tonumber(beat) + 1)
 redis.call('SET', KEYS[1], renewed, 'PX', ARGV[3])
+redis.call('EXPIRE', KEYS[2], ARGV[4])
 return 1
 """
 _RELEASE = f"""{_MINE}
@@ -42,24 +44,28 @@ return 0
 _RESTORE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 if tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[2]) then return 0 end
-redis.call('SET', KEYS[2], ARGV[2])
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[4])
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' 0', 'PX', ARGV[3])
 return 1
 """
 _REVOKE = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 local fence = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[2])) + 1
-redis.call('SET', KEYS[2], fence)
+redis.call('SET', KEYS[2], fence, 'EX', ARGV[3])
 redis.call('DEL', KEYS[1])
 return 1
 """
+# A leader's value is "owner beat"; ARGV[3] is one that has stood still for too long.
 _LEAD = """
-local leader = redis.call('GET', KEYS[1])
-if leader and leader ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+local leader = redis.call('GET', KEYS[1]) or ''
+local owner, beat = string.match(leader, '^(%S+) (%d+)$')
+if owner and owner ~= ARGV[1] and leader ~= ARGV[3] then return leader end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. (tonumber(beat or '0') + 1), 'PX', ARGV[2])
+return ''
 """
 _FORGET_S = 86400
+# Nothing of a job that came to no proper end stays for ever.
+_KEPT_S = 30 * 86400
 
 
 class RedisLiveState:
@@ -71,22 +77,27 @@ class RedisLiveState:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        # The other leader as it was last seen, and since when by a clock that cannot jump.
+        self._leader = ("", 0.0)
 
     def acquire_lease(self, job_id: str, owner: str, *, ttl_s: float, floor: int) -> int | None:
         """Takes the lease unless somebody holds it."""
         keys = [job_key(job_id, "lease"), job_key(job_id, "fence")]
-        fence = run_script(self._client, _ACQUIRE, keys, [owner, int(1000 * ttl_s), floor])
+        arguments: list[str | int] = [owner, int(1000 * ttl_s), floor, _KEPT_S]
+        fence = run_script(self._client, _ACQUIRE, keys, arguments)
         return None if fence is None else int(fence)
 
     def renew_lease(self, job_id: str, owner: str, fence: int, *, ttl_s: float) -> bool:
         """Renews a lease that is still held with that number."""
-        keys = [job_key(job_id, "lease")]
-        return bool(run_script(self._client, _RENEW, keys, [owner, fence, int(1000 * ttl_s)]))
+        keys = [job_key(job_id, "lease"), job_key(job_id, "fence")]
+        arguments: list[str | int] = [owner, fence, int(1000 * ttl_s), _KEPT_S]
+        return bool(run_script(self._client, _RENEW, keys, arguments))
 
     def restore_lease(self, job_id: str, owner: str, fence: int, *, ttl_s: float) -> bool:
         """Takes a lease again that ran out early."""
         keys = [job_key(job_id, "lease"), job_key(job_id, "fence")]
-        return bool(run_script(self._client, _RESTORE, keys, [owner, fence, int(1000 * ttl_s)]))
+        arguments: list[str | int] = [owner, fence, int(1000 * ttl_s), _KEPT_S]
+        return bool(run_script(self._client, _RESTORE, keys, arguments))
 
     def release_lease(self, job_id: str, owner: str, fence: int) -> None:
         """Gives a lease up that is still held with that number."""
@@ -106,15 +117,16 @@ class RedisLiveState:
     def revoke_lease(self, job_id: str, seen: str, *, floor: int) -> bool:
         """Ends a lease that is as it was seen."""
         keys = [job_key(job_id, "lease"), job_key(job_id, "fence")]
-        return bool(run_script(self._client, _REVOKE, keys, [seen, floor]))
+        return bool(run_script(self._client, _REVOKE, keys, [seen, floor, _KEPT_S]))
 
     def set_progress(self, job_id: str, progress: Progress, metrics: dict[str, float]) -> None:
         """Replaces the live progress and merges the live metrics."""
         with translated(), self._client.pipeline() as pipe:
-            pipe.set(job_key(job_id, "progress"), progress.model_dump_json())
+            pipe.set(job_key(job_id, "progress"), progress.model_dump_json(), ex=_KEPT_S)
             if metrics:
                 values: dict[Any, Any] = {name: repr(value) for name, value in metrics.items()}
                 pipe.hset(job_key(job_id, "metrics"), mapping=values)
+                pipe.expire(job_key(job_id, "metrics"), _KEPT_S)
             pipe.execute()
 
     def progress(self, job_id: str) -> tuple[Progress | None, dict[str, float]]:
@@ -128,13 +140,18 @@ class RedisLiveState:
 
     def lead(self, owner: str, *, ttl_s: float) -> bool:
         """Whether ``owner`` is, or now becomes, the one that reaps."""
+        seen, since = self._leader
+        stale = seen if seen and time.monotonic() - since > ttl_s else ""
         keys = [f"{PREFIX}reaper"]
-        return bool(run_script(self._client, _LEAD, keys, [owner, int(1000 * ttl_s)]))
+        leader = str(run_script(self._client, _LEAD, keys, [owner, int(1000 * ttl_s), stale]))
+        if leader != seen:
+            self._leader = (leader, time.monotonic())
+        return not leader
 
     def request_cancel(self, job_id: str) -> None:
         """Raises the flag that the supervisor polls."""
         with translated():
-            self._client.set(job_key(job_id, "cancel"), "1")
+            self._client.set(job_key(job_id, "cancel"), "1", ex=_KEPT_S)
 
     def cancel_requested(self, job_id: str) -> bool:
         """Whether the flag is up."""

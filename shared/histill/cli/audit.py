@@ -45,8 +45,9 @@ def verify(
     store, key = _opened(folder)
     begin, end = _utc(since), _utc(until)
     names = audit_check.chains(store, since=begin, until=end, key=key)
-    faults = 0
+    checked = faults = 0
     for report in audit_check.check(store, names, key=key, since=begin):
+        checked += 1
         faults += bool(report.fault)
         if json:
             found = {"chain": report.chain, "records": report.lines, "fault": report.fault}
@@ -57,7 +58,7 @@ def verify(
                 say(f"      {report.fault}")
     if not json:
         sealed = "sealed with the key" if key else "hashed without a key (HISTILL_AUDIT__KEY)"
-        say(f"{len(names)} chains, {sealed}; {faults} with faults")
+        say(f"{checked} chains, {sealed}; {faults} with faults")
     if faults:
         raise typer.Exit(1)
 
@@ -110,9 +111,9 @@ def _ended(store: Reading, chain: str) -> Iterator[dict[str, Any]]:
     for _, line in audit_check.records(store, chain):
         try:
             record = json_format.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # verify tells of it
-        if not isinstance(record, dict) or "at" not in record:
+        if not _is_call(record):
             continue
         if record.get("what") == "begun":
             begun[record["seq"]] = record
@@ -121,6 +122,15 @@ def _ended(store: Reading, chain: str) -> Iterator[dict[str, Any]]:
         yield record | {"chain": chain}
     for record in begun.values():
         yield record | {"chain": chain, "code": "UNFINISHED"}
+
+
+def _is_call(record: Any) -> bool:
+    """Whether a line is a call's record, so far as it is read here: anybody may have put it."""
+    return (
+        isinstance(record, dict)
+        and all(isinstance(record.get(name), str) for name in ("at", "method"))
+        and all(isinstance(record.get(name, 0), int) for name in ("seq", "begun"))
+    )
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from histill.api.distillation.v1 import (
@@ -23,6 +25,35 @@ if TYPE_CHECKING:
     import grpc
 
 _RECONNECT_S = 1.0
+_PATIENCE_S = 60.0
+# Longer than gRPC tries to connect: a call that lasted longer had found the service.
+_FOUND_S = 25.0
+
+
+@dataclass
+class _Patience:
+    """Bears an absence of so many seconds, and any number of them."""
+
+    seconds: float
+    since: float | None = None
+
+    def answered(self) -> None:
+        """The service is there: the next absence begins anew."""
+        self.since = None
+
+    def wait_or_raise(self, error: UnavailableError, *, begun: float = math.inf) -> None:
+        """After a call that failed: waits a moment, unless the service stays away.
+
+        Args:
+            error: What the call raised.
+            begun: When it began, if it has no time limit of its own to last as long as.
+        """
+        now = time.monotonic()
+        if self.since is None or now - begun > _FOUND_S:
+            self.since = now
+        if now - self.since > self.seconds:
+            raise error
+        time.sleep(_RECONNECT_S)
 
 
 class Jobs:
@@ -93,7 +124,7 @@ class Jobs:
             self._stub.DeleteJob(pb.DeleteJobRequest(name=name), timeout=self._timeout_s)
 
     def watch(
-        self, name: str, *, after_event_id: str = "", patience_s: float = 60.0
+        self, name: str, *, after_event_id: str = "", patience_s: float = _PATIENCE_S
     ) -> Iterator[job_pb2.JobEvent]:
         """Events until the job has ended; reconnects by itself and repeats none.
 
@@ -106,22 +137,20 @@ class Jobs:
             UnavailableError: The service stayed away for ``patience_s``.
         """
         request = pb.WatchJobRequest(name=name, after_event_id=after_event_id)
-        away_since: float | None = None
+        patience = _Patience(patience_s)
         while True:
+            begun = time.monotonic()
             try:
                 with translated():
                     for answer in self._stub.WatchJob(request):
-                        away_since = None
+                        patience.answered()
                         request.after_event_id = answer.event.event_id
                         yield answer.event
-            except UnavailableError:
-                # Patience begins when the service goes, however long nothing happened before.
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > patience_s:
-                    raise
+                        begun = time.monotonic()  # the caller's time is not the service's
+            except UnavailableError as exc:
+                patience.wait_or_raise(exc, begun=begun)
             else:
                 return
-            time.sleep(_RECONNECT_S)
 
     def report(self, name: str) -> bytes:
         """The report of a job that has succeeded: one self-contained HTML page.
@@ -148,7 +177,16 @@ class Jobs:
             return self._stub.GetSamples(request, timeout=self._timeout_s).npz
 
     def wait(self, name: str) -> job_pb2.Job:
-        """Returns the job once it has ended."""
+        """Returns the job once it has ended.
+
+        Raises:
+            UnavailableError: The service stayed away for a minute.
+        """
         for _ in self.watch(name):
             pass
-        return self.get(name)
+        patience = _Patience(_PATIENCE_S)
+        while True:
+            try:
+                return self.get(name)
+            except UnavailableError as exc:
+                patience.wait_or_raise(exc)

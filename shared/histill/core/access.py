@@ -4,17 +4,22 @@
 then ``access/revoked/{id}`` is there too. ``access/changed`` is written after each change
 with a word that was never there before. So who has read the records once learns of a change
 from one small object, and of which from two lists, however many keys there are.
+
+With a seal (``HISTILL_AUTH__SEAL``) a record carries an HMAC-SHA-256 of itself, and one without
+counts for nothing: whoever can write the store makes no key, and changes none.
 """
 
 from __future__ import annotations
 
+import hmac
+import json
 import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from histill.core.api_keys import digest, new_secret
 from histill.core.errors import CorruptArtifactError, InvalidArgumentError, NotFoundError
@@ -22,7 +27,8 @@ from histill.core.names import NAME_PATTERN
 from histill.core.service_settings import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
+    from datetime import datetime
 
     from histill.core.ports import ObjectStore
 
@@ -59,9 +65,9 @@ class AccessKey(BaseModel):
     project: str = Field(pattern=rf"^{NAME_PATTERN}$")
     description: str
     creator: str
-    create_time: datetime
-    expire_time: datetime | None = None
-    revoke_time: datetime | None = None
+    create_time: AwareDatetime
+    expire_time: AwareDatetime | None = None
+    revoke_time: AwareDatetime | None = None
 
 
 def create(
@@ -73,6 +79,7 @@ def create(
     ttl: timedelta | None,
     creator: str,
     now: datetime,
+    seal: bytes | None = None,
 ) -> tuple[AccessKey, str]:
     """Makes and stores a key.
 
@@ -84,6 +91,7 @@ def create(
         ttl: From a minute to ten years; ``None``: it does not expire.
         creator: Id of the caller.
         now: With its zone.
+        seal: For the record.
 
     Returns:
         The record, and the secret, which is kept nowhere.
@@ -113,12 +121,17 @@ def create(
         create_time=now,
         expire_time=None if ttl is None else now + ttl,
     )
-    _save(objects, key)
+    _save(objects, key, seal)
     return key, secret
 
 
 def revoke(
-    objects: ObjectStore, key_id: str, *, now: datetime, may: Callable[[AccessKey], bool]
+    objects: ObjectStore,
+    key_id: str,
+    *,
+    now: datetime,
+    may: Callable[[AccessKey], bool],
+    seal: bytes | None = None,
 ) -> AccessKey:
     """Ends a key; safe to repeat, which also tells every service once more.
 
@@ -127,24 +140,26 @@ def revoke(
         key_id: Id of the key.
         now: With its zone.
         may: Whether the caller may; who may not hears what he hears of no key at all.
+        seal: Of the record.
 
     Raises:
         NotFoundError: There is no such key.
         InvalidArgumentError: ``key_id`` is no id.
+        CorruptArtifactError: The record is none, or not sealed, so that it opens nothing.
     """
     if not _ID.fullmatch(key_id):
         raise InvalidArgumentError.of(
             "key_id", f"{key_id!r} is not the id of a key; histill keys ls shows them"
         )
     try:
-        key = _read(objects, key_id)
+        key = _read(objects, key_id, seal)
     except NotFoundError:
         key = None
     if key is None or not may(key):
         raise NotFoundError(f"there is no key {key_id}; histill keys ls shows those that are")
     if key.revoke_time is None:
         key = key.model_copy(update={"revoke_time": now})
-    _save(objects, key)
+    _save(objects, key, seal)
     return key
 
 
@@ -158,14 +173,33 @@ def revoked_ids(objects: ObjectStore) -> frozenset[str]:
     return frozenset(name.removeprefix(REVOKED) for name in objects.list(REVOKED))
 
 
-def every(objects: ObjectStore, *, skipped: Callable[[str, str], None]) -> list[AccessKey]:
-    """All records, newest first; as ``read``."""
-    keys = read(objects, ids(objects), skipped=skipped)
+def ended(key: AccessKey, revoked: Collection[str]) -> AccessKey:
+    """A key as it is in force, given the ids that were ever revoked.
+
+    A record that is not revoked any more was put back: a revocation is written to it before
+    it is written beside it. When that was is not known then; the key was never good.
+    """
+    if key.revoke_time is None and key.id in revoked:
+        return key.model_copy(update={"revoke_time": key.create_time})
+    return key
+
+
+def every(
+    objects: ObjectStore, *, skipped: Callable[[str, str], None], seal: bytes | None = None
+) -> list[AccessKey]:
+    """All keys as they are in force, newest first; as ``read``."""
+    revoked = revoked_ids(objects)
+    found = read(objects, ids(objects), skipped=skipped, seal=seal)
+    keys = [ended(key, revoked) for key in found]
     return sorted(keys, key=lambda key: (key.create_time, key.id), reverse=True)
 
 
 def read(
-    objects: ObjectStore, key_ids: Iterable[str], *, skipped: Callable[[str, str], None]
+    objects: ObjectStore,
+    key_ids: Iterable[str],
+    *,
+    skipped: Callable[[str, str], None],
+    seal: bytes | None = None,
 ) -> list[AccessKey]:
     """Some records.
 
@@ -173,6 +207,7 @@ def read(
         objects: The whole store.
         key_ids: Their ids.
         skipped: Told the id of a record that cannot be read, and why; its key is not known.
+        seal: With it, a record that was not sealed with it cannot be read.
 
     Raises:
         StorageUnavailableError: The store does not answer.
@@ -180,7 +215,7 @@ def read(
 
     def one(key_id: str) -> AccessKey | None:
         try:
-            return _read(objects, key_id)
+            return _read(objects, key_id, seal)
         except (CorruptArtifactError, NotFoundError) as exc:
             skipped(key_id, str(exc))
             return None
@@ -197,20 +232,37 @@ def changed(objects: ObjectStore) -> str:
         return ""
 
 
-def _save(objects: ObjectStore, key: AccessKey) -> None:
-    objects.put(f"{FOLDER}{key.id}.json", key.model_dump_json().encode())
+def _save(objects: ObjectStore, key: AccessKey, seal: bytes | None) -> None:
+    fields = key.model_dump(mode="json")
+    if seal:
+        fields["seal"] = _seal_of(fields, seal)
+    objects.put(f"{FOLDER}{key.id}.json", json.dumps(fields).encode())
     if key.revoke_time:
         objects.put(f"{REVOKED}{key.id}", b"")
     # After the record: who sees the new word finds what it tells of.
     objects.put(CHANGED, secrets.token_hex(8).encode())
 
 
-def _read(objects: ObjectStore, key_id: str) -> AccessKey:
+def _read(objects: ObjectStore, key_id: str, seal: bytes | None) -> AccessKey:
     name = f"{FOLDER}{key_id}.json"
     try:
-        key = AccessKey.model_validate_json(objects.get(name))
-    except ValidationError as exc:
+        fields = json.loads(objects.get(name))
+        told = fields.pop("seal", "")
+        if seal and not hmac.compare_digest(str(told).encode(), _seal_of(fields, seal).encode()):
+            raise CorruptArtifactError(
+                f"{name} is not sealed with HISTILL_AUTH__SEAL and opens nothing; make another "
+                "key (histill keys create)"
+            )
+        # As text once more: only so times are read from it.
+        key = AccessKey.model_validate_json(json.dumps(fields))
+    except (ValueError, TypeError, AttributeError, RecursionError) as exc:
         raise CorruptArtifactError(f"{name} is no record of a key") from exc
     if key.id != key_id:
         raise CorruptArtifactError(f"{name} is the record of another key")
     return key
+
+
+def _seal_of(fields: dict[str, Any], seal: bytes) -> str:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    # The first words: the same secret may seal something else one day.
+    return hmac.digest(seal, f"histill access key {text}".encode(), "sha256").hex()

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 FOLDER = "audit/"
 HEAD = "head.json"
+FOLLOWS = "follows"
 _STAMP = "%Y%m%dT%H%M%SZ"
+# Whatever bytes that somebody put there may raise; UnicodeError is a ValueError.
+_UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
 
 
 class AuditTrail(Protocol):
@@ -119,15 +122,19 @@ def opened(before: Link, line: str, key: bytes | None) -> tuple[dict[str, Any], 
         BrokenLineError: It is not the line that followed.
     """
     try:
-        fields = json.loads(line)
+        fields = json.loads(line, parse_constant=_refused)
         seq, prev, own = fields["seq"], fields["prev"], fields.pop("hash")
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (*_UNREADABLE, KeyError, AttributeError):
         raise BrokenLineError("is no record") from None
     if seq != before.seq + 1:
         raise BrokenLineError(f"has the number {seq}, where {before.seq + 1} is due")
     if prev != before.hash:
         raise BrokenLineError("does not follow from the line before it")
-    again, link = sealed(before, fields, key)
+    try:
+        again, link = sealed(before, fields, key)
+    except _UNREADABLE:
+        # Numbers such as 1e999, which are read and cannot be written.
+        raise BrokenLineError("is no record") from None
     if link.hash != own or again != line + "\n":
         raise BrokenLineError("does not fit its hash")
     return fields, link
@@ -152,19 +159,54 @@ def parse_head(data: bytes, key: bytes | None) -> Head:
         BrokenLineError: It is not what was written.
     """
     try:
-        fields = json.loads(data)
+        fields = json.loads(data, parse_constant=_refused)
         link = Link(int(fields["count"]), str(fields["last"]))
         head = Head(datetime.fromisoformat(fields["at"]), str(fields["chain"]), link)
-    except (ValueError, TypeError, KeyError):
+        # A time at the edge of what can be told is read, and not written again.
+        again = head_bytes(head, key)
+    except (*_UNREADABLE, KeyError):
         raise BrokenLineError("is no head") from None
-    if head_bytes(head, key) != data:
+    if again != data:
         raise BrokenLineError("does not fit its hash")
     return head
+
+
+def followed(head: Head) -> dict[str, object]:
+    """The record by which a chain names one before it."""
+    return {
+        "what": FOLLOWS,
+        "chain": head.chain,
+        "count": head.link.seq,
+        "last": head.link.hash,
+        "head_at": stamp(head.at),
+    }
+
+
+def parse_followed(fields: Mapping[str, Any]) -> tuple[str, Link, datetime | None]:
+    """The opposite of ``followed``: a chain, its end then, and the head's time then.
+
+    Records of earlier versions do not tell that time.
+
+    Raises:
+        BrokenLineError: It names no chain.
+    """
+    try:
+        link = Link(int(fields["count"]), str(fields["last"]))
+        told = fields.get("head_at")
+        at = None if told is None else datetime.fromisoformat(told).astimezone(UTC)
+        return str(fields["chain"]), link, at
+    except (*_UNREADABLE, KeyError):
+        raise BrokenLineError("names no chain before it") from None
 
 
 def stamp(at: datetime) -> str:
     """A time in UTC, to the millisecond."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _refused(word: str) -> None:
+    """For ``NaN`` and ``Infinity``, which are no JSON and which Python reads all the same."""
+    raise ValueError(word)
 
 
 def _canonical(fields: Mapping[str, object]) -> str:

@@ -10,15 +10,18 @@ state of a chain that no later chain names yet. Versions or locks of objects hel
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
 
 from histill.core.audit import (
     FOLDER,
+    FOLLOWS,
     HEAD,
     BrokenLineError,
     Link,
     beginning,
     opened,
+    parse_followed,
     parse_head,
     segment_name,
     started,
@@ -30,8 +33,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from histill.core.audit import Head
-
-FOLLOWS = "follows"
 
 
 class Reading(Protocol):
@@ -48,6 +49,19 @@ class Reading(Protocol):
 
 
 @dataclass(frozen=True)
+class Named:
+    """What a chain tells of one before it.
+
+    Attributes:
+        link: Its end then.
+        at: No record of it was later than this then; ``None``: not known.
+    """
+
+    link: Link
+    at: datetime | None
+
+
+@dataclass(frozen=True)
 class ChainReport:
     """What was found in one chain.
 
@@ -55,14 +69,14 @@ class ChainReport:
         chain: Its name.
         lines: Lines that are as they were written, up to the first fault.
         fault: Where that is and what it is; empty when there is none.
-        follows: Chains that it names as those before it, with their ends then.
+        follows: Chains that it names as those before it.
         hashes: Of those of its lines that were asked for, by number.
     """
 
     chain: str
     lines: int
     fault: str
-    follows: Mapping[str, Link]
+    follows: Mapping[str, Named]
     hashes: Mapping[int, str]
 
 
@@ -75,9 +89,12 @@ def chains(
         begun = started(folder)
         if begun and until and begun > until:
             continue
-        head = _head_or_none(store, folder, key)
-        if head and since and head.at < since:
-            continue
+        if since and begun and begun < since:
+            # A chain of the time before there was a key ends as its plain head says. Whoever
+            # puts such a head there gains no more than by taking an unnamed chain away.
+            head = _head_or_none(store, folder, key) or _head_or_none(store, folder, None)
+            if head and head.at < since:
+                continue
         found.append(folder)
     return found
 
@@ -96,33 +113,45 @@ def records(store: Reading, chain: str) -> Iterator[tuple[str, str]]:
 def check(
     store: Reading, names: Iterable[str], *, key: bytes | None, since: datetime | None = None
 ) -> Iterator[ChainReport]:
-    """Checks chains one after the other, and that none is gone that another names.
+    """Checks chains one after the other, and those that they name, of which none may be gone.
+
+    What a chain is said to hold by a later one counts for more than what its own head says:
+    an older head may have been put back. So a chain that one of ``names`` names is checked,
+    and so is one with an end after ``since`` that any checked chain names.
 
     Args:
         store: Holds them.
         names: Of the chains.
         key: That they were sealed with.
-        since: Chains that began before may be gone: somebody's term of keeping is over.
+        since: Chains may be gone that ended before, as those say that name them: somebody's
+            term of keeping is over.
 
     Raises:
         StorageUnavailableError: The store does not answer.
     """
+    there = frozenset(store.list_folders(FOLDER))
+    chosen = frozenset(names)
+    waiting = set(chosen)
+    due: dict[str, dict[int, str]] = {}
     # The newest first: it says what must be in those before it.
-    named: dict[str, dict[int, str]] = {}
-    for name in sorted(names, reverse=True):
-        due = named.pop(name, {})
-        report = check_chain(store, name, key=key, wanted=due.keys())
-        wrong = [seq for seq, own in due.items() if report.hashes.get(seq) != own]
+    while waiting:
+        name = max(waiting)
+        waiting.remove(name)
+        if name not in there:
+            yield ChainReport(name, 0, f"{FOLDER}{name} is missing; a later chain names it", {}, {})
+            continue
+        lines = due.pop(name, {})
+        report = check_chain(store, name, key=key, wanted=lines.keys())
+        wrong = [seq for seq, own in lines.items() if report.hashes.get(seq) != own]
         if wrong and not report.fault:
             words = f"{FOLDER}{name}: line {wrong[0]} is missing, or not the one that was followed"
             report = replace(report, fault=words)
-        for chain, link in report.follows.items():
-            named.setdefault(chain, {})[link.seq] = link.hash
+        for chain, named in report.follows.items():
+            due.setdefault(chain, {})[named.link.seq] = named.link.hash
+            late = not (since and named.at and named.at < since)
+            if late or (name in chosen and chain in there):
+                waiting.add(chain)
         yield report
-    for name in sorted(named.keys() - set(store.list_folders(FOLDER))):
-        begun = started(name)
-        if not (since and begun and begun < since):
-            yield ChainReport(name, 0, f"{FOLDER}{name} is missing; a later chain names it", {}, {})
 
 
 def check_chain(
@@ -137,9 +166,9 @@ def check_chain(
         wanted: Numbers of lines whose hashes are to be told.
     """
     # Before the lines: those of a running process go on while they are read.
-    head, fault = _head(store, chain, key)
+    head, head_at, fault = _head(store, chain, key)
     kept = {*wanted, head.seq}
-    end, hashes, follows = beginning(chain, key), dict[int, str](), dict[str, Link]()
+    end, hashes, follows = beginning(chain, key), dict[int, str](), dict[str, Named]()
 
     def report(fault: str) -> ChainReport:
         return ChainReport(chain, end.seq, fault, follows, hashes)
@@ -150,12 +179,13 @@ def check_chain(
             return report(f"{FOLDER}{chain}: line {end.seq + 1} is missing, before {where}")
         try:
             fields, end = opened(end, line, key)
+            if fields.get("what") == FOLLOWS:
+                # Without a time of its own, that of a head which tells of the line itself.
+                follows |= _named(fields, chain, head_at if end.seq <= head.seq else None)
         except BrokenLineError as exc:
             return report(f"{where} {exc}")
         if end.seq in kept:
             hashes[end.seq] = end.hash
-        if fields.get("what") == FOLLOWS:
-            follows[str(fields["chain"])] = Link(int(fields["count"]), str(fields["last"]))
     if fault:
         return report(fault)
     if head.seq > end.seq:
@@ -165,18 +195,26 @@ def check_chain(
     return report("")
 
 
-def _head(store: Reading, chain: str, key: bytes | None) -> tuple[Link, str]:
-    """The end that the head tells, or what is wrong with the head."""
+def _named(fields: Mapping[str, Any], chain: str, at: datetime | None) -> dict[str, Named]:
+    """The chain that a record names; ``at`` where the record tells no time."""
+    before, link, told = parse_followed(fields)
+    if before >= chain:
+        raise BrokenLineError("names a chain that is not before it")
+    return {before: Named(link, told or at)}
+
+
+def _head(store: Reading, chain: str, key: bytes | None) -> tuple[Link, datetime | None, str]:
+    """The end that the head tells and when, or what is wrong with the head."""
     where = f"{FOLDER}{chain}/{HEAD}"
     try:
         head = parse_head(store.get(where), key)
     except NotFoundError:
-        return Link(0, ""), f"{where} is missing: nothing says how many lines there were"
+        return Link(0, ""), None, f"{where} is missing: nothing says how many lines there were"
     except BrokenLineError as exc:
-        return Link(0, ""), f"{where} {exc}"
+        return Link(0, ""), None, f"{where} {exc}"
     if head.chain != chain:
-        return Link(0, ""), f"{where} belongs to {head.chain}"
-    return head.link, ""
+        return Link(0, ""), None, f"{where} belongs to {head.chain}"
+    return head.link, head.at, ""
 
 
 def last_ends(
@@ -185,18 +223,24 @@ def last_ends(
     """Heads of the latest chains of a process that began before another one, newest first.
 
     Several, since replicas run beside each other, and each shall be named by a later one.
+    Folders without a head of their own do not count: anybody who writes the store can put
+    any number of them before those that do.
     """
     own = sorted(
-        folder
-        for folder in store.list_folders(FOLDER)
-        if folder.rsplit("-", 2)[0] == process and folder < before
+        (
+            folder
+            for folder in store.list_folders(FOLDER)
+            if folder.rsplit("-", 2)[0] == process and folder < before
+        ),
+        reverse=True,
     )
-    heads = (_head_or_none(store, name, key) for name in own[: -most - 1 : -1])
-    return [head for head in heads if head]
+    heads = (_head_or_none(store, name, key) for name in own)
+    return list(islice((head for head in heads if head), most))
 
 
 def _head_or_none(store: Reading, chain: str, key: bytes | None) -> Head | None:
     try:
-        return parse_head(store.get(f"{FOLDER}{chain}/{HEAD}"), key)
+        head = parse_head(store.get(f"{FOLDER}{chain}/{HEAD}"), key)
     except (NotFoundError, BrokenLineError):
         return None
+    return head if head.chain == chain else None

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", ModelManifest, DatasetManifest)
 _CHUNK = 1 << 20
+_MAX_MANIFEST_BYTES = 16 << 20
+_MAX_NUMBER_BYTES = 18
 log = structlog.get_logger()
 
 
@@ -122,8 +124,30 @@ def publish(
 def versions(store: ObjectStore, shelf: Shelf[M], name: str) -> list[int]:
     """Version numbers in use or being written, ascending."""
     return sorted(
-        int(folder) for folder in store.list_folders(f"{shelf.folder}/{name}/") if folder.isdigit()
+        int(folder)
+        for folder in store.list_folders(f"{shelf.folder}/{name}/")
+        if _is_number(folder)
     )
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is written as versions are; digits of other scripts are none."""
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_NUMBER_BYTES
+
+
+def _small(store: ObjectStore, key: str, *, most: int) -> bytes:
+    """An object's bytes, which are few.
+
+    Raises:
+        NotFoundError: There is no such object.
+        CorruptArtifactError: It has more bytes.
+    """
+    found = bytearray()
+    for chunk in store.read(key):
+        found += chunk
+        if len(found) > most:
+            raise CorruptArtifactError(f"{key} has more than {most} bytes")
+    return bytes(found)
 
 
 def read_manifest(store: ObjectStore, shelf: Shelf[M], name: str, version: int) -> M:
@@ -135,7 +159,7 @@ def read_manifest(store: ObjectStore, shelf: Shelf[M], name: str, version: int) 
     """
     key = shelf.manifest_key(name, version)
     try:
-        data = store.get(key)
+        data = _small(store, key, most=_MAX_MANIFEST_BYTES)
     except NotFoundError:
         raise NotFoundError(f"{shelf.folder[:-1]} {name}@{version} does not exist") from None
     try:
@@ -192,12 +216,18 @@ def read_file(
     """The bytes of one file in chunks, checked against the manifest as they pass.
 
     Raises:
-        CorruptArtifactError: Size or digest differ; raised after the last chunk.
+        CorruptArtifactError: Size or digest differ; raised after the last chunk that the
+            manifest promises.
     """
     digest, size = hashlib.sha256(), 0
     for chunk in store.read(shelf.prefix(manifest.name, manifest.version) + file.path):
         digest.update(chunk)
         size += len(chunk)
+        if size > file.size:
+            raise CorruptArtifactError(
+                f"{manifest.reference}/{file.path} has more than the {file.size} bytes of its "
+                "manifest"
+            )
         yield chunk
     if size != file.size or digest.hexdigest() != file.sha256:
         raise CorruptArtifactError(
@@ -241,9 +271,16 @@ def _alias_version(store: ObjectStore, shelf: Shelf[M], reference: Reference) ->
     if shelf.folder != MODELS.folder or reference.alias is None:
         raise NotFoundError(f"{shelf.folder} have no aliases: {reference}")
     try:
-        return int(store.get(_alias_key(reference.name, reference.alias)))
+        return _alias_target(store, _alias_key(reference.name, reference.alias))
     except NotFoundError:
         raise NotFoundError(f"model {reference} does not exist") from None
+
+
+def _alias_target(store: ObjectStore, key: str) -> int:
+    text = _small(store, key, most=_CHUNK).decode("ascii", errors="replace").strip()
+    if not _is_number(text):
+        raise CorruptArtifactError(f"{key} holds no version number; set the alias again")
+    return int(text)
 
 
 def aliases(store: ObjectStore, name: str) -> dict[str, int]:
@@ -252,9 +289,12 @@ def aliases(store: ObjectStore, name: str) -> dict[str, int]:
     found = {}
     for key in store.list(prefix):
         try:
-            found[key.removeprefix(prefix)] = int(store.get(key))
+            found[key.removeprefix(prefix)] = _alias_target(store, key)
         except NotFoundError:
             continue
+        except CorruptArtifactError as exc:
+            # Asking for this alias says so; the list of the others goes on.
+            log.warning("alias_damaged", why=str(exc))
     return found
 
 
@@ -275,7 +315,7 @@ def delete_alias(store: ObjectStore, name: str, alias: str) -> None:
     Raises:
         NotFoundError: There is none.
     """
-    if alias not in aliases(store, name):
+    if _alias_key(name, alias) not in store.list(_alias_key(name, alias)):
         raise NotFoundError(f"model {name}@{alias} does not exist")
     store.delete(_alias_key(name, alias))
 

@@ -1,11 +1,13 @@
 """Events of a job in the object store: what Redis drops, or never kept.
 
-Segments ``jobs/{id}/events/{first event}.jsonl`` are written once each. Two workers that
-both believe they own a job may archive the same events; a reader takes each id once.
+Segments ``jobs/{id}/events/{first event}-{last event}.jsonl`` are written once each. Two
+workers that both believe they own a job may archive the same events, one of them more of
+them; a reader takes each id once.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -18,22 +20,29 @@ if TYPE_CHECKING:
 
     from histill.core.ports import ObjectStore
 
+_LAST = re.compile(r"/\d{16}-\d{9}-(\d{16}-\d{9})\.jsonl$")
+
 
 def events_prefix(job_id: str) -> str:
     """Key prefix of a job's archived events."""
     return f"jobs/{job_id}/events/"
 
 
-def _segment_key(job_id: str, first_id: str) -> str:
-    time, number = event_order(first_id)
-    return f"{events_prefix(job_id)}{time:016}-{number:09}.jsonl"
+def _segment_key(job_id: str, first_id: str, last_id: str) -> str:
+    return f"{events_prefix(job_id)}{_padded(first_id)}-{_padded(last_id)}.jsonl"
+
+
+def _padded(event_id: str) -> str:
+    """Sorts as text as ids do by their numbers."""
+    time, number = event_order(event_id)
+    return f"{time:016}-{number:09}"
 
 
 def write_segment(objects: ObjectStore, job_id: str, events: Sequence[JobEvent]) -> None:
     """Stores some events, oldest first, as one object; nothing when there are none."""
     if events:
         lines = "\n".join(event.model_dump_json() for event in events)
-        objects.put(_segment_key(job_id, events[0].id), lines.encode())
+        objects.put(_segment_key(job_id, events[0].id, events[-1].id), lines.encode())
 
 
 def archived(objects: ObjectStore, job_id: str, *, after: str = "") -> Iterator[JobEvent]:
@@ -55,8 +64,10 @@ def archived(objects: ObjectStore, job_id: str, *, after: str = "") -> Iterator[
 
 
 def _segments(objects: ObjectStore, job_id: str, *, after: str) -> list[str]:
-    """Keys of the segments that may hold events after an id."""
-    keys = list(objects.list(events_prefix(job_id)))
-    limit = _segment_key(job_id, after)
-    begun = [index for index, key in enumerate(keys) if key <= limit]
-    return keys[begun[-1] if begun else 0 :]
+    """Keys of the segments that may hold events after an id, by their first events."""
+    limit = _padded(after)
+    return [
+        key
+        for key in objects.list(events_prefix(job_id))
+        if (last := _LAST.search(key)) is None or last[1] > limit
+    ]

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ _AT_ONCE = 8
 _ENDED_S = 3600.0
 _KEPT = 500
 _STORING_S = 2.0
+# An idempotency key stands for its job this long.
+_BOUND = timedelta(days=7)
 log = structlog.get_logger()
 
 
@@ -97,17 +100,26 @@ class JobStore:
         bound = self.index.claim_request(key, job.id)
         if bound is None:
             raise UnavailableError("the index of jobs is being rebuilt; try again")
-        if bound == job.id:
-            return self._store_new(job)
-        self._await_first(bound)
-        with self.index.lock(bound):
+        if bound != job.id:
+            self._await_first(bound)
             try:
-                earlier = self._newest(bound)
+                return self._repeated(job, self._newest(bound))
             except NotFoundError:
-                # The first call stored nothing, or its job was deleted: this takes its place.
-                return self._store_new(job.model_copy(update={"id": bound}))
-            self._check_same(earlier, job)
-            self.index.save(earlier)  # the first call may have ended before this
+                # The first call stored nothing, or its job was deleted: a new job takes the key.
+                self.index.rebind_request(key, job.id, instead_of=bound)
+        self._store_new(job)
+        owner = self.index.claim_request(key, job.id)
+        if owner == job.id:
+            return job
+        # This call took so long that a repetition took the key: its job is the one.
+        self._take_out(job)
+        if owner is None:
+            raise UnavailableError("the index of jobs is being rebuilt; try again")
+        return self._repeated(job, self._newest(owner))
+
+    def _repeated(self, job: Job, earlier: Job) -> Job:
+        self._check_same(earlier, job)
+        self.index.save(earlier)  # the first call may have ended before this
         return earlier
 
     def _await_first(self, job_id: str) -> None:
@@ -118,19 +130,22 @@ class JobStore:
                 return
             time.sleep(_STORING_S / 20)
 
-    def _store_new(self, job: Job) -> Job:
+    def _store_new(self, job: Job) -> None:
         try:
             self._put(job)
             self.index.save(job)
             self.events.append(job.id, JobEvent(time=job.create_time, state=job.state))
         except UnavailableError:
             # The caller hears that it failed, so no half of it may run later.
-            with suppress(UnavailableError):
-                self.objects.delete(_record_key(job.id))
-            with suppress(UnavailableError):
-                self.index.delete(job.id)
+            self._take_out(job)
             raise
-        return job
+
+    def _take_out(self, job: Job) -> None:
+        """Removes a job that nobody was told of; what fails of that, the reaper finds."""
+        with suppress(UnavailableError):
+            self.objects.delete(_record_key(job.id))
+        with suppress(UnavailableError):
+            self.index.delete(job.id)
 
     @staticmethod
     def _check_same(earlier: Job, job: Job) -> None:
@@ -185,7 +200,8 @@ class JobStore:
             new = change(old)
             if new == old:
                 with suppress(UnavailableError):
-                    self.index.save(old)  # heals an index that missed an earlier change
+                    held()
+                    self._heal(old)
                 return old
             new = new.model_copy(update={"revision": old.revision + 1})
             held()
@@ -202,12 +218,41 @@ class JobStore:
                 self._announce(new)
         return new
 
+    def _heal(self, job: Job) -> None:
+        """Brings a copy up to date that missed an earlier change: the index's, or S3's."""
+        self.index.save(job)
+        if self._read(job.id).revision < job.revision:
+            self._put(job)
+
     def _give_way(self, job_id: str) -> None:
-        """Puts back the newer record that a frozen writer has just replaced."""
+        """Puts back the newer record, or none, that a frozen writer has just replaced."""
+        log.warning("write_came_late", job=job_id)
         if newer := self.index.get(job_id):
             self._put(newer)
-        log.warning("write_came_late", job=job_id)
-        raise UnavailableError(f"jobs/{job_id} was changed by somebody else meanwhile")
+            raise UnavailableError(f"jobs/{job_id} was changed by somebody else meanwhile")
+        self.objects.delete(_record_key(job_id))
+        raise NotFoundError(f"jobs/{job_id} does not exist")
+
+    def disown(self, job_id: str, reference: str) -> bool:
+        """Removes a version that an attempt made and that did not become the job's result.
+
+        Not while the record still names it: whoever has the job then takes it or removes it.
+
+        Returns:
+            Whether it is the result after all.
+        """
+        with self.index.lock(job_id):
+            try:
+                job = self._newest(job_id)
+            except NotFoundError:
+                return (
+                    False  # the sweeper knows no job of it; the model may stay, as with DeleteJob
+                )
+            if job.result_model == results.result_name(reference):
+                return True
+            if job.state.final or job.publishing != reference:
+                results.discard(self.objects, job.model_copy(update={"publishing": reference}))
+            return False
 
     def _announce(self, job: Job) -> None:
         event = JobEvent(time=self.clock(), attempt=job.attempt, state=job.state)
@@ -235,7 +280,7 @@ class JobStore:
             NotFoundError: There is none of that id.
             FailedPreconditionError: It has not ended.
         """
-        with self.index.lock(job_id):
+        with self.index.lock(job_id) as held:
             try:
                 job = self._read(job_id)
             except NotFoundError:
@@ -243,6 +288,7 @@ class JobStore:
                 raise
             if not job.state.final:
                 raise FailedPreconditionError(f"{job.name} is {job.state}; cancel it first")
+            held()
             results.discard(self.objects, job)
             self.objects.delete(_record_key(job_id))
             self.objects.delete_prefix(job_prefix(job_id))
@@ -253,14 +299,14 @@ class JobStore:
 
         Safe to call again: the reaper does, for jobs whose worker died in between.
         """
-        job = self.get(job_id)
+        job = self._newest(job_id)
         if job.closed or not job.state.final:
             return
         self.archive(job_id, keep=0)
         self.objects.delete_prefix(checkpoint_prefix(job_id))
         results.discard(self.objects, job)
-        self.update(job_id, lambda now: now.model_copy(update={"closed": True}))
         self.events.expire(job_id, after_s=_ENDED_S)
+        self.update(job_id, lambda now: now.model_copy(update={"closed": True}))
 
     def archive(self, job_id: str, *, keep: int = _KEPT) -> None:
         """Stores a job's events in S3, and drops them from Redis but for the newest ones."""
@@ -293,24 +339,32 @@ class JobStore:
         return list(islice(older, limit)) or live
 
     def rebuild(self) -> int:
-        """Fills the index from S3; returns how many jobs it read."""
+        """Fills the index from S3; returns how many jobs it read.
+
+        Raises:
+            UnavailableError: A server went away, or Redis lost its data meanwhile.
+        """
+        build = self.index.begin_build()
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rebuild") as pool:
             count = sum(pool.map(self._rebuilt, self.objects.list_folders("jobs/")))
-        self.index.mark_built()
+        if not self.index.mark_built(build):
+            raise UnavailableError("the index was lost while it was being rebuilt")
         return count
 
     def _rebuilt(self, job_id: str) -> bool:
         try:
-            with self.index.lock(job_id):
-                job = self._newest(job_id)
-                self.index.save(job)
+            job = self._newest(job_id)
+            # Without the lock, which may be stuck: an older record replaces none.
+            if not self.index.save(job) and self.index.get(job_id) is None:
+                self.objects.delete(_record_key(job_id))  # a sleeper's, of a job that was deleted
+                return False
         except NotFoundError:
             return False
         except CorruptArtifactError as exc:
             # One damaged record must not keep all others away.
             log.warning("job_record_damaged", job=job_id, why=str(exc))
             return False
-        if job.request_id:
+        if job.request_id and self.clock() - job.create_time < _BOUND:
             self.index.bind_request(_request_key(job), job.id)
         if not job.closed and not any(self.events.ends(job_id)):
             # Its watchers hear where it is; how it came there is lost, but for the archive.

@@ -94,7 +94,11 @@ class JobIndex(Protocol):
     """Copies of job records for fast reading. May raise QueueUnavailableError."""
 
     def save(self, job: Job) -> bool:
-        """Stores or replaces a record, unless a higher revision is there; whether it did."""
+        """Stores or replaces a record; whether it did.
+
+        Not when a higher revision is there, or another record of the same one, or when the
+        job was deleted within a week.
+        """
 
     def get(self, job_id: str) -> Job | None:
         """The record, or ``None`` when the index does not have it."""
@@ -125,8 +129,15 @@ class JobIndex(Protocol):
     def is_built(self) -> bool:
         """Whether ``mark_built`` was called since the index was last lost."""
 
-    def mark_built(self) -> None:
-        """Says that the index holds everything that S3 holds."""
+    def begin_build(self) -> str:
+        """Says that the index is being filled; returns what ``mark_built`` takes."""
+
+    def mark_built(self, build: str) -> bool:
+        """Says that the index holds everything that S3 holds.
+
+        Returns:
+            Whether it was kept since ``begin_build``; else it must be filled again.
+        """
 
     def claim_request(self, key: str, job_id: str) -> str | None:
         """Binds an idempotency key to a job id, unless it is bound; returns the bound id.
@@ -134,6 +145,9 @@ class JobIndex(Protocol):
         ``None`` while the index is not built: it does not know all keys. An empty key binds
         nothing, and returns ``job_id``.
         """
+
+    def rebind_request(self, key: str, job_id: str, *, instead_of: str) -> None:
+        """Binds a key to another job, if it is still bound to that one."""
 
     def bind_request(self, key: str, job_id: str) -> None:
         """Binds a key while the index is being built, unless it is bound."""
@@ -154,7 +168,8 @@ class EventLog(Protocol):
     def append(self, job_id: str, event: JobEvent) -> JobEvent | None:
         """Adds an event and returns it with its id.
 
-        ``None``, and nothing is added, when an event of a later attempt is there.
+        ``None``, and nothing is added, when an event of a later attempt is there, or the
+        job has ended.
         """
 
     def read(self, job_id: str, *, after: str = "", limit: int = 1000) -> list[JobEvent]:
@@ -170,6 +185,8 @@ class EventLog(Protocol):
     def follow(self, after: Mapping[str, str], *, wait_s: float) -> dict[str, list[JobEvent]]:
         """Events of several jobs after an id each; waits for the first one.
 
+        One that this version cannot read has an id, and says nothing.
+
         Args:
             after: Job id to the last event seen; an empty one means from the first.
             wait_s: How long to wait; then there are none.
@@ -179,7 +196,10 @@ class EventLog(Protocol):
         """Id of the last event that was archived; empty when none was."""
 
     def mark_archived(self, job_id: str, *, through: str, keep_from: str) -> None:
-        """Notes what was archived, and drops what comes before ``keep_from`` (empty: nothing)."""
+        """Notes what was archived, and drops what comes before ``keep_from`` (empty: nothing).
+
+        What is noted never goes back.
+        """
 
     def expire(self, job_id: str, *, after_s: float) -> None:
         """Drops the events some time from now."""

@@ -30,11 +30,16 @@ def published(objects: ObjectStore, job: Job) -> ModelManifest | None:
     """The version that an attempt noted, if it is there and whole."""
     if not job.publishing:
         return None
+    own = scoped(objects, job.project)
     try:
-        found = catalog.find(scoped(objects, job.project), MODELS, job.publishing)
+        found = catalog.find(own, MODELS, job.publishing)
     except (NotFoundError, CorruptArtifactError):
         return None
-    return found if found.job == job.name else None
+    # A manifest alone is what a sleeper wrote whose files were removed meanwhile.
+    prefix = MODELS.prefix(found.name, found.version)
+    stored = {key.removeprefix(prefix): size for key, size in own.sizes(prefix)}
+    whole = all(stored.get(file.path) == file.size for file in found.files)
+    return found if whole and found.job == job.name else None
 
 
 def discard(objects: ObjectStore, job: Job) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from histill.core.names import NAME_PATTERN
 from histill.core.projects import DEFAULT
 
 Role = Literal["viewer", "operator", "admin"]
+_SHORTEST_SEAL = 32
 _OWN_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+_KEY_ID = r"[A-Za-z0-9._:@/|+=-]{1,128}"
 
 
 class Part(BaseModel):
@@ -24,7 +29,7 @@ class ApiKey(Part):
     """One API key, stored as a hash.
 
     Attributes:
-        id: Name of the holder, for logs.
+        id: Name of the holder, for logs: letters, digits and ``._:@/|+=-``.
         sha256: SHA-256 of the key in lower-case hexadecimal.
         role: ``viewer`` reads and segments, ``operator`` also submits and uploads,
             ``admin`` also deletes and makes keys.
@@ -36,6 +41,17 @@ class ApiKey(Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     role: Role
     project: str = Field(default=DEFAULT, pattern=rf"^{NAME_PATTERN}$")
+
+    @field_validator("id")
+    @classmethod
+    def _can_be_told(cls, value: str) -> str:
+        # The audit log holds nothing of another form, so such a caller would have no name there.
+        if not re.fullmatch(_KEY_ID, value):
+            raise ValueError(
+                f"{value!r} cannot stand in a log; write 1 to 128 letters, digits or ._:@/|+=- "
+                "(pacs-ward-3, say)"
+            )
+        return value
 
 
 class OidcSettings(Part):
@@ -87,11 +103,26 @@ class AuthSettings(Part):
     """
 
     mode: Literal["api_key", "none"] = "api_key"
+    seal: SecretStr = Field(
+        default=SecretStr(""),
+        description="for records of stored keys, 32 characters or more, the same in all services",
+    )
     api_keys: tuple[ApiKey, ...] = ()
     refresh_s: float = Field(
         default=2.0, gt=0, le=3, description="between two looks for stored keys that changed"
     )
     oidc: OidcSettings = OidcSettings()
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if 0 < len(self.seal.get_secret_value()) < _SHORTEST_SEAL:
+            raise ValueError(f"seal must have {_SHORTEST_SEAL} characters or more, or be empty")
+        return self
+
+    @property
+    def seal_bytes(self) -> bytes | None:
+        """What stored keys are sealed with; ``None``: they are not."""
+        return self.seal.get_secret_value().encode() or None
 
 
 class TlsSettings(Part):
@@ -124,6 +155,12 @@ class LimitSettings(Part):
     )
     failure_burst: int = Field(default=30, ge=1, description="wrong credentials at once")
     concurrent_calls: int = Field(default=2000, ge=1, description="of the whole server")
+    open_calls: int = Field(
+        default=100, ge=1, description="health checks and reflection at once, of anybody"
+    )
+    message_s: float = Field(
+        default=30.0, gt=0, description="from a call's headers to the end of its one message"
+    )
     concurrent_streams: int = Field(
         default=1000, ge=1, description="of a connection; the next ones wait in the client"
     )

@@ -27,10 +27,31 @@ _ENCRYPTED = 1
 # Code is compressed, some times to a hundredth; tensors, nearly all of a file, are not.
 _UNPACKED_RATIO = 4
 _UNPACKED_SLACK_BYTES = 64 << 20
-# How torch writes calls: torch.op(…) for its own operators, ops.space.op(…) for others.
+# How torch writes calls: torch.op(…) for its own operators, ops.space.op(…) for others. It
+# reads more than it writes: between the parts of a name there may be blanks, broken lines and
+# comments, and torch, ops and ops.space are values that could go by other names. So whatever
+# follows a dot counts, and those three must be followed by one.
+_GAP = rb"[\s\\]*"  # comments are taken out before
+_DOT = _GAP + rb"\." + _GAP
+_OPERATORS = rb"(?:from_file|as_file|save|load|_save|_load)\b"
 _TOUCHES_FILES = re.compile(
-    rb"((?:torch|ops\.\w+)\.(?:from_file|save|load|_save|_load|as_file)\b|torch\.classes\.\w+)"
+    rb"((?<!\w)(?:torch|ops" + _DOT + rb"\w+)" + _DOT + _OPERATORS
+    + rb"|torch" + _DOT + rb"classes\b|\b(?:from_file|as_file)\b)"
+)  # fmt: skip
+# Messages of errors are text too, and may speak of torch; a quote in a comment begins none. What
+# does not end, which torch takes for no program, goes on to the end: no byte is looked at twice.
+_TEXT = re.compile(
+    rb"#[^\n]*"
+    rb"|\"\"\"(?:\\.|[^\\])*?(?:\"\"\"|\Z)|'''(?:\\.|[^\\])*?(?:'''|\Z)"
+    rb"|\"(?:\\.|[^\"\\\n])*+\"?|'(?:\\.|[^'\\\n])*+'?",
+    re.DOTALL,
 )
+_HIDDEN_CALL = re.compile(
+    rb"(\." + _GAP + _OPERATORS
+    + rb"|(?<![\w.])torch\b(?!" + _DOT + rb"\w)"
+    + rb"|(?<![\w.])ops\b(?!" + _DOT + rb"\w+" + _DOT + rb"\w)"
+    + rb"|\bgetattr" + _GAP + rb"\([\s(\\]*(?:torch|ops)\b)"
+)  # fmt: skip
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _END_64_MARK = b"PK\x06\x06"
@@ -124,9 +145,14 @@ def _read(path: Path) -> tuple[str, int]:
                 raise ValueError(f"more than {_MAX_TEXT_BYTES} bytes of code")
             if inner.startswith("code/"):
                 found |= set(_TOUCHES_FILES.findall(text))
+                # What lies beside the code is what users wrote, and is never compiled.
+                if inner.endswith(".py"):
+                    code = _TEXT.sub(b" ", text)
+                    found |= {*_TOUCHES_FILES.findall(code), *_HIDDEN_CALL.findall(code)}
             else:
                 claimed += claimed_values(text)
-    return ", ".join(sorted(name.decode(errors="replace") for name in found)), claimed
+    calls = {re.sub(rb"[\s\\]", b"", call) for call in found}
+    return ", ".join(sorted(name.decode(errors="replace") for name in calls)), claimed
 
 
 def _directory_bytes(path: Path) -> int:

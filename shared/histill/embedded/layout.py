@@ -70,6 +70,8 @@ class Secrets(BaseModel):
     s3_access_key: str
     s3_secret_key: str
     api_key: str
+    # Empty in folders of earlier versions, whose stored keys carry no seal and shall go on.
+    seal: str = ""
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -89,6 +91,7 @@ class Secrets(BaseModel):
             s3_access_key=secrets.token_hex(10),
             s3_secret_key=secrets.token_urlsafe(30),
             api_key=new_secret(),
+            seal=secrets.token_urlsafe(32),
         )
         path.touch(mode=0o600)
         path.write_text(made.model_dump_json(indent=2))

@@ -58,6 +58,7 @@ def process_plans(ports: Ports, keys: Secrets, *, workers: int, scratch: Path) -
             # Nobody probes it here but us, and we ask the service itself.
             "HISTILL_SERVER__HEALTH_PORT": "-1",
             "HISTILL_AUTH__API_KEYS": json.dumps([holder]),
+            "HISTILL_AUTH__SEAL": keys.seal,
             "HISTILL_AUDIT__FOLDER": str(scratch.parent / "audit"),
             **settings,
         }

@@ -12,8 +12,11 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-_SET_DEATH_SIGNAL, _SET_NO_NEW_PRIVILEGES = 1, 38  # PR_* in sys/prctl.h
+# PR_* in sys/prctl.h
+_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_NO_NEW_PRIVILEGES = 1, 4, 38
 _OPEN_FILES = 64
+# Tasks of the longest, all together: a slide's regions are many short ones.
+_LIFE_TASKS = 100
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,14 @@ class Budget:
     cpu_s: int
 
 
+def hide() -> None:
+    """Keeps other processes of this user from this one's memory and descriptors.
+
+    Else one that was taken over would read the next one's image.
+    """
+    _control(_SET_DUMPABLE, 0)
+
+
 def confine(budget: Budget, *, parent: int) -> None:
     """Bounds this process for good, and ends it with its parent.
 
@@ -39,6 +50,7 @@ def confine(budget: Budget, *, parent: int) -> None:
     """
     _control(_SET_DEATH_SIGNAL, signal.SIGKILL)
     _control(_SET_NO_NEW_PRIVILEGES, 1)
+    hide()
     if os.getppid() != parent:
         os._exit(0)
     most = _address_space() + budget.memory_bytes
@@ -47,6 +59,9 @@ def confine(budget: Budget, *, parent: int) -> None:
     # Memory of a decoder holds an image of somebody.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    # That of one task, which it could ignore, is set with each.
+    life = _LIFE_TASKS * budget.cpu_s
+    resource.setrlimit(resource.RLIMIT_CPU, (life, life))
     # Python ignores it, and would see a failed write; a file that large is an attack.
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
@@ -57,7 +72,7 @@ def begin_task(budget: Budget) -> None:
     # Whole seconds, so that the sum of both is rounded up.
     end = int(used.ru_utime + used.ru_stime) + 1 + budget.cpu_s
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (end, hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (min(end, hard), hard))
 
 
 def _address_space() -> int:

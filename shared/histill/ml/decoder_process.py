@@ -20,7 +20,7 @@ from typing import NoReturn
 import PIL.Image
 
 from histill.ml import decoder_wire
-from histill.ml.confinement import Budget, begin_task, confine
+from histill.ml.confinement import Budget, begin_task, confine, hide
 from histill.ml.decoder_tasks import Tasks
 from histill.ml.decoder_wire import WireError
 from histill.ml.quiet import quiet_decoders
@@ -48,6 +48,7 @@ _AHEAD = (
 def main() -> NoReturn:
     """Forks decoders until nobody asks for them any more."""
     budget = Budget(memory_bytes=int(sys.argv[1]), cpu_s=int(sys.argv[2]))
+    hide()
     control = socket.socket(fileno=0)
     for name in _AHEAD:
         # Which of them are installed is for the others to say, when they are needed.

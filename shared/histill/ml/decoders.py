@@ -46,12 +46,14 @@ class Decoder:
     Attributes:
         files: How many it has opened.
         usable: Whether it may be asked again.
+        once: Whether it makes way for a fresh one after the file that it has.
     """
 
     def __init__(self, end: socket.socket, process: int, budget: Budget) -> None:
         self._end, self._process, self._budget = end, process, budget
         self.files = 0
         self.usable = True
+        self.once = False
 
     def ask(self, message: Message, *files: int) -> tuple[Message, int | None]:
         """Its answer, and a descriptor where one comes with it, which is the caller's to close.
@@ -181,6 +183,7 @@ class Decoders:
         with self._lock:
             if (
                 decoder.usable
+                and not decoder.once
                 and decoder.files < _MOST_FILES
                 and len(self._idle) < self._ahead
                 and not self._closed

@@ -169,7 +169,7 @@ def damage() -> Iterator[None]:
         # Any kind: a hostile file brings decoders to raise errors of every class. And
         # without the reason's words: they may quote headers, which hold names of people.
         raise InvalidArgumentError.of(
-            FIELD, f"the DICOM file is truncated, damaged or not supported ({type(exc).__name__})"
+            FIELD, "the DICOM file is truncated, damaged or not supported"
         ) from exc
 
 

@@ -83,9 +83,7 @@ def dicom_seg(mask: npt.NDArray[np.uint8], context: MaskContext) -> bytes:
         made = _made(source, planes, context)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
         # The reason may quote a header; its kind and the usual cause must do.
-        raise _refused(
-            f"the DICOM image lacks what a segmentation must repeat ({type(exc).__name__})"
-        ) from exc
+        raise _refused("the DICOM image lacks what a segmentation must repeat") from exc
     out = io.BytesIO()
     made.save_as(out, enforce_file_format=True)
     return out.getvalue()

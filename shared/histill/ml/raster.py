@@ -94,8 +94,7 @@ def _damage(source: str) -> Iterator[None]:
         # without the reason's words: they may quote text of the file, which may name people.
         raise InvalidArgumentError.of(
             FIELD,
-            f"the {source.upper()} file is truncated, damaged or of a kind that is not read "
-            f"({type(exc).__name__})",
+            f"the {source.upper()} file is truncated, damaged or of a kind that is not read",
         ) from exc
 
 

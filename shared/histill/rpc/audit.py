@@ -18,6 +18,7 @@ from histill.core.errors import StorageUnavailableError
 from histill.core.manifests import ONNX
 from histill.rpc import measures
 from histill.rpc.audit_facts import facts_of, formed
+from histill.rpc.audit_strangers import Strangers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,11 +40,17 @@ class Audit:
         trail: Takes them.
         when_full: As in the settings.
         clock: Gives their times.
+        strangers: Takes those of callers whom nobody knows.
     """
 
     trail: AuditTrail
     when_full: WhenFull
     clock: Clock
+    strangers: Strangers = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Strangers are told of through this log."""
+        object.__setattr__(self, "strangers", Strangers(self.write))
 
     def write(self, fields: Mapping[str, object]) -> int:
         """Writes a record and counts it."""
@@ -53,9 +60,11 @@ class Audit:
 
     def refuses(self, kind: Kind) -> bool:
         """Whether a call of a kind must not begin, since nothing could be told of it."""
-        if self.when_full == "drop" or not self.trail.full():
-            return False
-        return kind == "write" or self.when_full == "refuse_all"
+        return self.must_tell(kind) and self.trail.full()
+
+    def must_tell(self, kind: Kind) -> bool:
+        """Whether a call of a kind may happen only if it is told of."""
+        return self.when_full != "drop" and (kind == "write" or self.when_full == "refuse_all")
 
 
 @dataclass
@@ -73,6 +82,8 @@ class Record:
         bytes_in: Of all requests yet.
         bytes_out: Of all answers yet.
         read: Bytes of the last request.
+        address: Where it comes from.
+        ended: Whether it is written.
     """
 
     audit: Audit
@@ -85,6 +96,8 @@ class Record:
     bytes_out: int = 0
     read: int = 0
     begun: int = 0
+    address: str = ""
+    ended: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     def note(self, **facts: object) -> None:
@@ -98,25 +111,39 @@ class Record:
             StorageUnavailableError: The log is full, and nothing may happen that it misses.
         """
         if self.audit.refuses(self.kind):
-            raise StorageUnavailableError(
-                "the audit log is full and its store does not answer; nothing may be changed "
-                "that it would not tell of"
-            )
+            raise _full()
         if self.ahead:
             self.begun = self.audit.write({**self._told(), "what": "begun"})
+            # There was room a moment ago, and perhaps not for this one.
+            if not self.begun and self.audit.must_tell(self.kind):
+                raise _full()
 
     def end(self, code: str) -> None:
-        """Writes the record."""
+        """Writes the record, once: what ended a call first is what its caller hears."""
+        if self.ended:
+            return
+        self.ended = True
         if self.parts and code == "OK":
             return
         seconds = time.perf_counter() - self.started
         known = {"code": code, **self._told(), "ms": round(1000 * seconds, 3), "what": "ended"}
         also = {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "begun": self.begun}
-        self.audit.write(known | {name: number for name, number in also.items() if number})
+        told = known | {name: number for name, number in also.items() if number}
+        if "caller" in self.facts:
+            self.audit.write(told)
+        else:
+            self.audit.strangers.tell(self.address, told)
 
     def _told(self) -> dict[str, object]:
         at = stamp(self.audit.clock())
         return {"at": at, "method": self.method, "kind": self.kind, **self.facts}
+
+
+def _full() -> StorageUnavailableError:
+    return StorageUnavailableError(
+        "the audit log is full and its store does not answer; nothing may be changed "
+        "that it would not tell of"
+    )
 
 
 _RECORD: ContextVar[Record | None] = ContextVar("audit_record", default=None)
@@ -159,6 +186,16 @@ def admit() -> None:
     """
     if record := _RECORD.get():
         record.admit()
+
+
+def end(code: str) -> None:
+    """Writes the record of the call that is being answered, before its answer leaves.
+
+    Args:
+        code: gRPC's name of the status that the caller gets.
+    """
+    if record := _RECORD.get():
+        record.end(code)
 
 
 @contextmanager

@@ -22,7 +22,9 @@ _INFERENCES = frozenset({"Segment", "SegmentLarge", "ModelInfer", "ModelStreamIn
 _EXPORTS = frozenset({"DownloadModel", "GetSamples"})
 
 _OTHER = "(other)"
-_RESOURCE = re.compile(rf"([a-z]{{1,20}}/)*{NAME_PATTERN}(@({ALIAS_PATTERN}|[0-9]{{1,9}}))?")
+# No name is longer, and a caller must not write megabytes into the log.
+_LONGEST = 200
+_RESOURCE = re.compile(rf"([a-z]{{1,20}}/){{0,4}}{NAME_PATTERN}(@({ALIAS_PATTERN}|[0-9]{{1,9}}))?")
 _ID = re.compile(r"[A-Za-z0-9._:@/|+=-]{0,128}")
 _FORMS = {
     "resource": _RESOURCE,
@@ -78,4 +80,6 @@ def formed(name: str, value: object) -> object:
     """A fact in its form; what is of another form is told as that, and not as it is."""
     if name not in _FORMS:
         return int(value) if isinstance(value, int) and name.startswith("bytes_") else _OTHER
-    return value if isinstance(value, str) and _FORMS[name].fullmatch(value) else _OTHER
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        return _OTHER
+    return value if _FORMS[name].fullmatch(value) else _OTHER

@@ -12,6 +12,7 @@ from histill.rpc import measures
 from histill.rpc.audit import Record, opened
 from histill.rpc.audit_facts import facts_of, kind_of
 from histill.rpc.interceptor import own_code
+from histill.rpc.peers import address_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -62,8 +63,8 @@ def _wrapped(handler: Any, method: str, kind: Kind, audit: Audit) -> Any:
     inner = getattr(handler, name)
     ahead = kind == "write" or (handler.response_streaming and not method.endswith("StreamInfer"))
 
-    def record() -> Record:
-        return Record(audit, method, kind, ahead=ahead)
+    def record(context: Context) -> Record:
+        return Record(audit, method, kind, ahead=ahead, address=address_of(context.peer()))
 
     def seen(request: Any, present: Record) -> Any:
         if handler.request_streaming:
@@ -71,12 +72,12 @@ def _wrapped(handler: Any, method: str, kind: Kind, audit: Audit) -> Any:
         return _read(request, present, handler.request_deserializer)
 
     async def one(request: Any, context: Context) -> bytes:
-        with opened(record()) as present, _ended(present, context):
+        with opened(record(context)) as present, _ended(present, context):
             answer = await inner(seen(request, present), context)
             return _sent(answer, present, handler.response_serializer)
 
     async def many(request: Any, context: Context) -> AsyncIterator[bytes]:
-        with opened(record()) as present, _ended(present, context):
+        with opened(record(context)) as present, _ended(present, context):
             async for answer in inner(seen(request, present), context):
                 yield _sent(answer, present, handler.response_serializer)
 

@@ -18,7 +18,7 @@ class Caller:
     """Who calls.
 
     Attributes:
-        id: Of the key, or ``oidc:`` and the subject of a token; for logs.
+        id: Of the key, or ``oidc:`` and the subject of a token or its digest; for logs.
         project: Whose models, datasets and jobs are seen, and whose quotas count.
         role: What they may do.
         root: May make keys for every project: an admin of the project ``default`` whose key

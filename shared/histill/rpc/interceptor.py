@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import re
 import time
 import uuid
@@ -16,9 +15,11 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
-from histill.core.errors import DeadlineExceededError, HistillError
+from histill.core.errors import DeadlineExceededError, HistillError, ResourceExhaustedError
+from histill.core.service_settings import LimitSettings
 from histill.rpc import audit, measures
 from histill.rpc.auth import ANONYMOUS, Caller
+from histill.rpc.first_message import first_message
 from histill.rpc.reading import lenient, readable
 from histill.rpc.roles import OPEN_PREFIXES
 from histill.rpc.statuses import pushback, to_status
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 REQUEST_ID = "x-request-id"
-# It stands in every log: what is written in another form is no id, and may be somebody's name.
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/|+=-]{1,128}")
+_OPEN_MESSAGE_S = 2.0
+# It stands in every log: what is no UUID and no hexadecimal digits may be somebody's name.
+_REQUEST_ID = re.compile(r"[0-9A-Fa-f-]{16,36}")
 log = structlog.get_logger()
 _CALLER: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS)
 
@@ -64,10 +66,15 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         gate: Decides who is let in.
+        limits: How long a request may take to come, and how many calls need no credentials.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, limits: LimitSettings | None = None) -> None:
         self._gate = gate
+        self._limits = limits or LimitSettings()
+        # Never every call that the server has: callers who are known need some.
+        self._most_open = min(self._limits.open_calls, max(1, self._limits.concurrent_calls // 2))
+        self._open_now = 0
 
     async def intercept_service(
         self,
@@ -76,7 +83,11 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         """The wrapped handler, or ``None`` for a method that nobody serves."""
         handler = await continuation(handler_call_details)
-        return handler and _wrapped(handler, str(handler_call_details.method), self._around)
+        method = str(handler_call_details.method)
+        limit_s = self._limits.message_s
+        if method.startswith(OPEN_PREFIXES):
+            limit_s = min(limit_s, _OPEN_MESSAGE_S)
+        return handler and _wrapped(handler, method, self._around, limit_s)
 
     @asynccontextmanager
     async def _around(
@@ -90,15 +101,35 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         audit.note(request_id=rpc.request_id)
         with bound, _measured(rpc):
             async with _answered(rpc, context):
-                admission = await self._gate.admit(method, metadata, context.peer())
-                rpc.caller = admission.caller
-                _CALLER.set(rpc.caller)
-                audit.note_caller(rpc.caller)
+
+                def known(caller: Caller) -> None:
+                    rpc.caller = caller
+                    _CALLER.set(caller)
+                    audit.note_caller(caller)
+
+                admission = await self._gate.admit(method, metadata, context.peer(), known)
                 remaining = context.time_remaining()
                 if remaining is not None and remaining <= 0:
                     raise DeadlineExceededError("the deadline had passed before work began")
-                audit.admit()
-                yield admission.check
+                with self._place(method):
+                    yield admission.check
+
+    @contextmanager
+    def _place(self, method: str) -> Iterator[None]:
+        """One of the few places for calls that carry no credentials."""
+        if not method.startswith(OPEN_PREFIXES):
+            yield
+            return
+        if self._open_now >= self._most_open:
+            raise ResourceExhaustedError(
+                "too many health checks and reflections at once; close some, or ask at the port "
+                "of health"
+            )
+        self._open_now += 1
+        try:
+            yield
+        finally:
+            self._open_now -= 1
 
 
 @contextmanager
@@ -135,6 +166,7 @@ async def _answered(rpc: Rpc, context: Context) -> AsyncIterator[None]:
         audit.note_refusal(exc)
         if rpc.code is grpc.StatusCode.INTERNAL:
             log.exception("rpc_failed", method=rpc.method)
+        audit.end(rpc.code.name)
         details = (*trailing, *pushback(exc, context.time_remaining()), *status.trailing_metadata)
         await context.abort(status.code, status.details, details)
     except grpc.aio.AbortError:
@@ -146,6 +178,7 @@ async def _answered(rpc: Rpc, context: Context) -> AsyncIterator[None]:
     except Exception:
         rpc.code = grpc.StatusCode.INTERNAL
         log.exception("rpc_crashed", method=rpc.method)
+        audit.end(rpc.code.name)
         words = f"internal error; the log has it under request id {rpc.request_id}"
         await context.abort(rpc.code, words, trailing)
 
@@ -166,29 +199,50 @@ _KINDS = {
 }
 
 
-def _wrapped(handler: Any, method: str, around: Callable[..., Any]) -> Any:
+def _wrapped(handler: Any, method: str, around: Callable[..., Any], limit_s: float) -> Any:
     kind, name = _KINDS[handler.request_streaming, handler.response_streaming]
     inner = getattr(handler, name)
 
-    async def one(request: Any, context: Context) -> Any:
-        async with around(method, kind, context):
-            return await inner(readable(request), context)
+    async def asked(messages: Any, check: Callable[[], None]) -> Any:
+        """What the handler gets; a call with one message is announced when it is known."""
+        if handler.request_streaming:
+            audit.admit()
+            return _while_admitted(readable(messages), check)
+        message = readable(await first_message(messages, limit_s))
+        audit.admit()
+        return message
 
-    async def many(request: Any, context: Context) -> AsyncIterator[Any]:
+    async def one(messages: Any, context: Context) -> Any:
         async with around(method, kind, context) as check:
-            answers = inner(readable(request), context)
-            if inspect.isawaitable(answers):
-                # It writes to the context itself, as the health service's Watch does.
-                await answers
-                return
+            return await inner(await asked(messages, check), context)
+
+    async def many(messages: Any, context: Context) -> AsyncIterator[Any]:
+        async with around(method, kind, context) as check:
+            answers = inner(await asked(messages, check), context)
             async for answer in answers:
                 # A stream may last for hours, and its caller's key may end before.
                 check()
                 yield answer
 
-    make = getattr(grpc, f"{name}_rpc_method_handler")
+    # Requests are a stream whatever they are for the handler: grpc reads a lone message before
+    # it runs anything of ours, and whoever never sends one would hold a place unasked.
+    make = (
+        grpc.stream_stream_rpc_method_handler
+        if handler.response_streaming
+        else grpc.stream_unary_rpc_method_handler
+    )
     return make(
         many if handler.response_streaming else one,
         lenient(handler.request_deserializer),
         handler.response_serializer,
     )
+
+
+async def _while_admitted(
+    requests: AsyncIterator[Any], check: Callable[[], None]
+) -> AsyncIterator[Any]:
+    """Requests, as long as their caller's key is in force; also at their end, before the effect."""
+    async for request in requests:
+        check()
+        yield request
+    check()

@@ -82,6 +82,10 @@ class IssuerKeys:
             raise UnauthenticatedError("the token was signed with a key that its issuer lacks")
         return self._parse(found, algorithm)
 
+    def has(self, key_id: str) -> bool:
+        """Whether the key of that id is here, so that nobody need be asked for it."""
+        return self._of(key_id) is not None
+
     def _of(self, key_id: str) -> dict[str, Any] | None:
         if key_id:
             return self._raw.get(key_id)

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
 from histill.core.errors import HistillError, SettingsError
 from histill.rpc.audit_interceptor import AuditInterceptor
 from histill.rpc.gate import Gate
 from histill.rpc.health import HealthServer
+from histill.rpc.health_checks import HealthChecks
 from histill.rpc.interceptor import ServerInterceptor
+from histill.rpc.metrics import start_metrics
 from histill.rpc.options import server_options
 from histill.rpc.tls import reloading_credentials
 
@@ -81,16 +83,14 @@ async def serve(
     gate = Gate(settings.auth, keys, settings.server.limits)
     around = [AuditInterceptor(audit)] if audit else []
     server = grpc.aio.server(
-        interceptors=[*around, ServerInterceptor(gate)],
+        interceptors=[*around, ServerInterceptor(gate, settings.server.limits)],
         options=server_options(settings.server),
         maximum_concurrent_rpcs=settings.server.limits.concurrent_calls,
     )
     service.register(server)
-    checks = health.aio.HealthServicer()
-    # It begins with SERVING, which nobody has found out yet.
-    await _set_health(checks, service, ready=False)
+    checks = HealthChecks(("", *service.names))
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflected = (*service.names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflected = (*service.names, HEALTH, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(reflected, server)
     port = settings.server.port or service.port
     _listen(server, f"{settings.server.host}:{port}", settings.tls)
@@ -107,10 +107,12 @@ async def serve(
             watcher.cancel()
             if outside:
                 outside.tell(ready=False)
-            await checks.enter_graceful_shutdown()
+            checks.tell(("", *service.names), serving=False)
             service.drain()
             log.info("draining", process=service.process)
             await server.stop(settings.server.drain_s)
+    if audit:
+        audit.strangers.flush()
     log.info("stopped", process=service.process)
 
 
@@ -152,7 +154,7 @@ def _serve_metrics(server: ServerSettings, service: ServiceDescription) -> None:
     if port < 0:
         return
     try:
-        start_http_server(port, server.host)
+        start_metrics(port, server.host)
     except OSError as exc:
         raise SettingsError(
             f"cannot listen on {server.host}:{port} for metrics: {exc.strerror}; "
@@ -168,27 +170,19 @@ def _stop_event() -> asyncio.Event:
 
 
 async def _keep_health(
-    checks: health.aio.HealthServicer, outside: HealthServer | None, service: ServiceDescription
+    checks: HealthChecks, outside: HealthServer | None, service: ServiceDescription
 ) -> None:
     """Tells the truth every two seconds: SERVING only while ``ready`` succeeds."""
     before: bool | None = None
     while True:
         now = await _is_ready(service)
         if now != before:
-            await _set_health(checks, service, ready=now)
+            checks.tell(("", *service.names), serving=now)
             if outside:
                 outside.tell(ready=now)
             log.info("readiness", process=service.process, ready=now)
             before = now
         await asyncio.sleep(READY_EVERY_S if now else READY_EVERY_S / 4)
-
-
-async def _set_health(
-    checks: health.aio.HealthServicer, service: ServiceDescription, *, ready: bool
-) -> None:
-    answer = health_pb2.HealthCheckResponse
-    for name in ("", *service.names):
-        await checks.set(name, answer.SERVING if ready else answer.NOT_SERVING)
 
 
 async def _is_ready(service: ServiceDescription) -> bool:

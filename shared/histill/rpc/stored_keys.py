@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from histill.core.ports import ObjectStore
 
 _RELOAD_EVERY_S = 60.0
+# All records are read again so often: somebody may take the mark of a revocation away.
+_REREAD_EVERY_S = 900.0
 log = structlog.get_logger()
 
 
@@ -56,14 +58,19 @@ class StoredKeys:
     Args:
         objects: The whole store.
         every_s: Between two looks.
+        seal: That records must carry; ``None``: whoever can write the store makes keys.
     """
 
-    def __init__(self, objects: ObjectStore, *, every_s: float) -> None:
+    def __init__(self, objects: ObjectStore, *, every_s: float, seal: bytes | None = None) -> None:
         self._objects = objects
         self._every_s = every_s
+        self._seal = seal
+        # Whatever the store says later: no id comes back.
+        self._revoked: set[str] = set()
         self._keys: Mapping[str, AccessKey] | None = None
         self._word = ""
         self._read_at = 0.0
+        self._all_read_at = 0.0
         self._away = False
         self._skipped: frozenset[str] = frozenset()
         self._stop = threading.Event()
@@ -113,18 +120,42 @@ class StoredKeys:
             return
         skipped: dict[str, str] = {}
         revoked = access.revoked_ids(self._objects)
-        known = {key.id: key for key in (self._keys or {}).values()}
+        anew = now - self._all_read_at >= _REREAD_EVERY_S
+        known = {} if anew else {key.id: key for key in (self._keys or {}).values()}
         ids = access.ids(self._objects)
         kept = [known[each] for each in ids if _is_current(known.get(each), revoked)]
         fresh = [each for each in ids if not _is_current(known.get(each), revoked)]
-        keys = kept + access.read(self._objects, fresh, skipped=skipped.__setitem__)
+        read = access.read(self._objects, fresh, skipped=skipped.__setitem__, seal=self._seal)
+        keys = self._in_force(kept + read, revoked)
         for key_id in sorted(skipped.keys() - self._skipped):
             log.error("stored_key_skipped", key=key_id, why=skipped[key_id])
+        if keys and not (self._seal or self.loaded):
+            log.warning(
+                "stored_keys_not_sealed",
+                keys=len(keys),
+                help="whoever can write S3 can make keys; set HISTILL_AUTH__SEAL in all services "
+                "and make the keys anew",
+            )
         if word != self._word or not self.loaded:
             log.info("stored_keys_read", keys=len(keys))
         self._keys = {key.sha256: key for key in keys}
+        self._all_read_at = now if anew else self._all_read_at
         # The word from before: what changed meanwhile has another one.
         self._word, self._read_at, self._skipped = word, now, frozenset(skipped)
+
+    def _in_force(self, keys: list[AccessKey], revoked: frozenset[str]) -> list[AccessKey]:
+        """Keys, of which none comes back that was ever seen to be revoked."""
+        self._revoked |= revoked
+        found = [access.ended(key, self._revoked) for key in keys]
+        for before, key in zip(keys, found, strict=True):
+            if key is not before:
+                log.error(
+                    "stored_key_unrevoked",
+                    key=key.id,
+                    help="its record was changed in S3; the key stays revoked",
+                )
+        self._revoked |= {key.id for key in found if key.revoke_time}
+        return found
 
 
 def _is_current(key: AccessKey | None, revoked: frozenset[str]) -> bool:

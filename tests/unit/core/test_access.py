@@ -14,19 +14,29 @@ from hypothesis import strategies as st
 from fakes import MemoryObjects
 from histill.core import access
 from histill.core.api_keys import digest, is_whole, new_secret
-from histill.core.errors import InvalidArgumentError, NotFoundError
+from histill.core.errors import CorruptArtifactError, InvalidArgumentError, NotFoundError
+from histill.core.service_settings import AuthSettings
 
 if TYPE_CHECKING:
     from histill.core.access import AccessKey
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
+SEAL = b"s" * 32
 
 
-def make(objects: MemoryObjects, ttl: timedelta | None = None) -> tuple[AccessKey, str]:
+def make(
+    objects: MemoryObjects, ttl: timedelta | None = None, *, seal: bytes | None = None
+) -> tuple[AccessKey, str]:
     return access.create(
         objects, role="viewer", project="team", description="the PACS", ttl=ttl, creator="ada",
-        now=NOW,
+        now=NOW, seal=seal,
     )  # fmt: skip
+
+
+def sealed(objects: MemoryObjects) -> tuple[list[AccessKey], dict[str, str]]:
+    """What is read with the seal, and what is passed over."""
+    skipped: dict[str, str] = {}
+    return access.every(objects, skipped=skipped.__setitem__, seal=SEAL), skipped
 
 
 def everyone(objects: MemoryObjects) -> list[AccessKey]:
@@ -131,3 +141,84 @@ def test_a_damaged_record_ends_its_own_key_only() -> None:
     skipped: dict[str, str] = {}
     assert access.every(objects, skipped=skipped.__setitem__) == [good]
     assert set(skipped) == {"1" * 16, "2" * 16}
+
+
+def test_who_writes_the_store_makes_no_key() -> None:
+    """With a seal, a record without it or with another one is passed over, with words."""
+    objects = MemoryObjects()
+    good, _ = make(objects, timedelta(days=1), seal=SEAL)
+    plain, _ = make(objects)
+    other, _ = make(objects, seal=b"x" * 32)
+    keys, skipped = sealed(objects)
+    assert keys == [good]
+    assert set(skipped) == {plain.id, other.id}
+    assert all("is not sealed with HISTILL_AUTH__SEAL" in why for why in skipped.values())
+    with pytest.raises(CorruptArtifactError, match="make another key"):
+        access.revoke(objects, plain.id, now=NOW, may=lambda _: True, seal=SEAL)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("role", "admin"), ("project", "default"), ("sha256", "0" * 64), ("expire_time", None)],
+)
+def test_a_sealed_record_cannot_be_changed(field: str, value: str | None) -> None:
+    """Neither what its holder may nor whose secret it is, nor its end."""
+    objects = MemoryObjects()
+    key, _ = make(objects, timedelta(days=1), seal=SEAL)
+    name = f"access/keys/{key.id}.json"
+    objects.data[name] = json.dumps(json.loads(objects.data[name]) | {field: value}).encode()
+    keys, skipped = sealed(objects)
+    assert (keys, set(skipped)) == ([], {key.id})
+
+
+def test_a_revocation_is_sealed_too() -> None:
+    """Its time can neither be taken out, nor is a record from before taken as long as it shows."""
+    objects = MemoryObjects()
+    key, _ = make(objects, seal=SEAL)
+    name = f"access/keys/{key.id}.json"
+    before = objects.data[name]
+    ended = access.revoke(objects, key.id, now=NOW, may=lambda _: True, seal=SEAL)
+    assert sealed(objects) == ([ended], {})
+    fields = json.loads(objects.data[name]) | {"revoke_time": None}
+    objects.data[name] = json.dumps(fields).encode()
+    assert sealed(objects)[0] == []
+    objects.data[name] = before
+    [found] = sealed(objects)[0]
+    assert found.revoke_time is not None
+
+
+def test_without_a_seal_sealed_records_are_read() -> None:
+    """So that the seal can be left out again, and services get it one after the other."""
+    objects = MemoryObjects()
+    key, _ = make(objects, seal=SEAL)
+    assert everyone(objects) == [key]
+
+
+def test_a_short_seal_is_refused() -> None:
+    """One that can be guessed would seal nothing."""
+    with pytest.raises(ValueError, match="seal must have 32 characters or more"):
+        AuthSettings.model_validate({"seal": "short"})
+    assert AuthSettings().seal_bytes is None
+    assert AuthSettings.model_validate({"seal": "s" * 32}).seal_bytes == SEAL
+
+
+@pytest.mark.parametrize("data", [b"[]", b"[" * 100_000, b"\xff", b'{"seal": NaN}'], ids=len)
+def test_bytes_that_are_no_record_are_passed_over(data: bytes) -> None:
+    """Whatever somebody put there, the other keys are read."""
+    objects = MemoryObjects()
+    good, _ = make(objects, seal=SEAL)
+    objects.data[f"access/keys/{'1' * 16}.json"] = data
+    keys, skipped = sealed(objects)
+    assert (keys, set(skipped)) == ([good], {"1" * 16})
+
+
+def test_a_time_without_its_zone_is_no_time() -> None:
+    """It could not be compared with those of the others."""
+    objects = MemoryObjects()
+    key, _ = make(objects)
+    name = f"access/keys/{key.id}.json"
+    fields = json.loads(objects.data[name]) | {"expire_time": "2026-01-10T00:00:00"}
+    objects.data[name] = json.dumps(fields).encode()
+    skipped: dict[str, str] = {}
+    assert access.every(objects, skipped=skipped.__setitem__) == []
+    assert set(skipped) == {key.id}

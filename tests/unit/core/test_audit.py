@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from histill.core.audit import (
     Link,
     beginning,
     chain_name,
+    followed,
     head_bytes,
     sealed,
     segment_name,
@@ -188,6 +190,146 @@ def test_a_chain_that_is_gone_is_missed_by_the_one_after_it(store: MemoryObjects
     assert not any(
         report.fault for report in audit_check.check(store, names, key=KEY, since=kept_since)
     )
+
+
+LATER = "jobs-20260302T080000Z-00000000"
+LATER_AT = NOW + timedelta(hours=20)
+
+
+def follow(store: MemoryObjects, head: Head, *, legacy: bool = False) -> None:
+    """A chain that names another one, as the next process would have written it."""
+    record = followed(head)
+    if legacy:
+        del record["head_at"]
+    line, end = sealed(beginning(LATER, KEY), record, KEY)
+    store.put(f"{FOLDER}{LATER}/{segment_name(1)}", line.encode())
+    store.put(f"{FOLDER}{LATER}/{HEAD}", head_bytes(Head(LATER_AT, LATER, end), KEY))
+
+
+def faults_since(store: MemoryObjects, since: datetime) -> list[str]:
+    names = audit_check.chains(store, since=since, until=None, key=KEY)
+    found = audit_check.check(store, names, key=KEY, since=since)
+    return [report.fault for report in found if report.fault]
+
+
+@pytest.fixture
+def rolled(store: MemoryObjects) -> tuple[MemoryObjects, dict[str, bytes]]:
+    """A chain that goes on until an hour past noon and is named; and what it was at noon."""
+    earlier = dict(store.data)
+    end = write(store, segments=(3, 4, 2, 5))
+    head = Head(NOW + timedelta(hours=1), CHAIN, end)
+    store.put(f"{FOLDER}{CHAIN}/{HEAD}", head_bytes(head, KEY))
+    follow(store, head)
+    return store, earlier
+
+
+def test_an_older_head_that_is_put_back_hides_nothing(
+    rolled: tuple[MemoryObjects, dict[str, bytes]],
+) -> None:
+    """Also from who asks for a time after that head: a later chain tells of more."""
+    store, earlier = rolled
+    half = NOW + timedelta(minutes=30)
+    assert faults_since(store, half) == []
+    store.delete_prefix(f"{FOLDER}{CHAIN}/")
+    store.data.update(earlier)
+    for since in (half, NOW + timedelta(hours=2)):
+        assert "line 14 is missing" in faults_since(store, since)[0]
+
+
+def test_a_chain_that_is_gone_is_missed_unless_it_ended_before(
+    rolled: tuple[MemoryObjects, dict[str, bytes]],
+) -> None:
+    """When it began does not matter: what it held of the span is gone."""
+    store, _ = rolled
+    store.delete_prefix(f"{FOLDER}{CHAIN}/")
+    [fault] = faults_since(store, NOW + timedelta(minutes=30))
+    assert f"{CHAIN} is missing" in fault
+    assert faults_since(store, NOW + timedelta(hours=2)) == []
+
+
+def test_a_record_that_tells_no_time_counts_until_its_own_chain_ended(
+    store: MemoryObjects,
+) -> None:
+    """Chains of earlier versions do not say when those before them ended."""
+    [head] = audit_check.last_ends(store, process="jobs", before=LATER, key=KEY)
+    follow(store, head, legacy=True)
+    store.delete_prefix(f"{FOLDER}{CHAIN}/")
+    names = [LATER]
+    for since, gone in ((LATER_AT, 1), (LATER_AT + timedelta(seconds=1), 0)):
+        found = audit_check.check(store, names, key=KEY, since=since)
+        assert sum(bool(report.fault) for report in found) == gone
+
+
+def test_chains_from_before_there_was_a_key_are_passed_over_by_time() -> None:
+    """As the manual says of a key that was set later; asked for by no time they are faults."""
+    store = MemoryObjects()
+    write(store, key=None)
+    assert faults_since(store, NOW + timedelta(hours=1)) == []
+    assert len(faults(store)) == 1
+
+
+def test_a_chain_names_none_that_is_not_before_it(store: MemoryObjects) -> None:
+    """Else a chain could be due that was read already."""
+    follow(store, Head(NOW, "jobs-20260303T080000Z-00000000", Link(1, "0")))
+    assert any("names a chain that is not before it" in fault for fault in faults(store))
+
+
+def test_folders_without_heads_keep_no_chain_from_being_named(store: MemoryObjects) -> None:
+    """Whoever writes the store may put any number of them; a head of another does not count."""
+    head = store.data[f"{FOLDER}{CHAIN}/{HEAD}"]
+    for number in range(40):
+        store.put(f"{FOLDER}jobs-20260301T13{number:02}00Z-00000000/x", b"")
+        store.put(f"{FOLDER}jobs-20260301T14{number:02}00Z-00000000/{HEAD}", head)
+    found = audit_check.last_ends(store, process="jobs", before=LATER, key=KEY)
+    assert [each.chain for each in found] == [CHAIN]
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": float("inf")},
+        {"count": float("nan")},
+        {"at": "0001-01-01T00:00:00+14:00"},
+        {"at": 5},
+        DEEP,
+        b"\xff",
+    ],
+    ids=str,
+)
+def test_a_head_that_cannot_be_read_is_a_fault(
+    store: MemoryObjects, change: dict[str, object] | bytes
+) -> None:
+    """And no crash: the log of all others is checked, and followed, nevertheless."""
+    where = f"{FOLDER}{CHAIN}/{HEAD}"
+    if isinstance(change, bytes):
+        store.data[where] = change
+    else:
+        store.data[where] = json.dumps(json.loads(store.data[where]) | change).encode()
+    assert faults(store) == [f"{where} is no head"]
+    assert audit_check.last_ends(store, process="jobs", before=LATER, key=KEY) == []
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999", DEEP.decode()])
+def test_a_line_that_cannot_be_read_is_named(store: MemoryObjects, word: str) -> None:
+    """Words that Python reads as numbers, and a depth that it does not read."""
+    edit(store, 4, lambda lines: [lines[0].replace(b"1.25", word.encode()), *lines[1:]])
+    assert faults(store) == [f"{segment(4)} line 1 is no record"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"count": "many"}, {"count": None}, {"head_at": "noon"}, {"head_at": 5}]
+)
+def test_a_line_that_names_no_chain_is_named(
+    store: MemoryObjects, change: dict[str, object]
+) -> None:
+    """Without a key anybody can write one that fits its hash."""
+    line, end = sealed(beginning(LATER, KEY), followed(Head(NOW, CHAIN, Link(9, ""))) | change, KEY)
+    store.put(f"{FOLDER}{LATER}/{segment_name(1)}", line.encode())
+    store.put(f"{FOLDER}{LATER}/{HEAD}", head_bytes(Head(NOW, LATER, end), KEY))
+    assert faults(store) == [f"{FOLDER}{LATER}/{segment_name(1)} line 1 names no chain before it"]
 
 
 def test_chains_are_chosen_by_time(store: MemoryObjects) -> None:

@@ -21,6 +21,7 @@ from histill.core.names import Reference, parse_reference
 from histill.core.specs import NetworkSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -124,3 +125,41 @@ def test_a_broken_manifest_is_told_from_a_missing_one(store: MemoryObjects, weig
     store.put("models/m/1/manifest.json", b"{}")
     with pytest.raises(CorruptArtifactError, match="models/m/1"):
         catalog.find(store, MODELS, "m")
+
+
+def test_a_file_larger_than_promised_is_not_read_on(store: MemoryObjects, weights: Path) -> None:
+    """An object without end costs what its manifest says, and no more."""
+    made = publish(store, weights)
+    (file,) = made.files
+    taken = 0
+
+    def endless(key: str, *, chunk_size: int = 0) -> Iterator[bytes]:
+        nonlocal taken
+        del key, chunk_size
+        while True:
+            taken += 1
+            yield b"x" * file.size
+
+    store.read = endless  # type: ignore[method-assign] # of one object
+    with pytest.raises(CorruptArtifactError, match="has more than the"):
+        list(catalog.read_file(store, catalog.MODELS, made, file))
+    assert taken == 2
+    with pytest.raises(CorruptArtifactError, match="has more than 16777216 bytes"):
+        catalog.find(store, catalog.MODELS, "m@1")
+
+
+def test_damaged_aliases_and_folders_break_no_list(store: MemoryObjects, weights: Path) -> None:
+    """Whoever asks for the alias is told; the others and all versions are listed on."""
+    publish(store, weights)
+    catalog.set_alias(store, Reference("m", 1), "good")
+    store.put("models/m/aliases/bad", b"one")
+    store.put("models/m/aliases/odd", "\u00b2".encode())
+    store.put("models/m/\u00b2/manifest.json", b"{}")
+    store.put(f"models/m/{'9' * 5000}/manifest.json", b"{}")
+    assert catalog.aliases(store, "m") == {"good": 1}
+    assert catalog.versions(store, catalog.MODELS, "m") == [1]
+    with pytest.raises(CorruptArtifactError, match="holds no version number"):
+        catalog.find(store, catalog.MODELS, "m@bad")
+    catalog.delete_alias(store, "m", "bad")
+    with pytest.raises(NotFoundError):
+        catalog.find(store, catalog.MODELS, "m@bad")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import manifests
 from fakes import MemoryEvents, MemoryIndex, MemoryObjects
 from histill.core.errors import (
     AlreadyExistsError,
@@ -15,6 +16,7 @@ from histill.core.errors import (
     IllegalMoveError,
     NotFoundError,
     QueueUnavailableError,
+    StorageUnavailableError,
     UnavailableError,
 )
 from histill.core.events import JobEvent
@@ -204,3 +206,102 @@ def test_closing_twice_is_closing_once(store: JobStore) -> None:
     assert list(store.objects.list("")) == keys
     assert store.get(made.id).closed
     assert not any("checkpoints" in key for key in keys)
+
+
+def test_a_key_whose_job_is_gone_goes_to_a_job_of_another_id(store: JobStore) -> None:
+    """What still names the old job (a model, a sleeping worker) must not mean the new one."""
+    first = store.create(job("key"))
+    store.update(first.id, lambda j: j.moved_to(JobState.CANCELLED, at=NOW))
+    store.delete(first.id)
+    second = store.create(job("key"))
+    assert second.id != first.id
+    assert store.create(job("key")) == second
+
+
+def test_a_first_call_that_takes_too_long_takes_nothing_from_its_repetition(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repetition made a job and was answered: the first call's end changes nothing of it."""
+    monkeypatch.setattr("histill.core.job_store._STORING_S", 0.1)
+    put, made = store.objects.put, []
+
+    def slow_put(key: str, data: bytes) -> None:
+        store.objects.put = put  # type: ignore[method-assign]
+        made.append(store.create(job("key")))
+        raise StorageUnavailableError(f"no answer in time for {len(data)} bytes of {key}")
+
+    store.objects.put = slow_put  # type: ignore[method-assign]
+    with pytest.raises(UnavailableError):
+        store.create(job("key"))
+    assert store.get(made[0].id) == made[0]
+    assert store.create(job("key")) == made[0]
+
+
+def test_a_first_call_that_ends_late_answers_with_its_repetitions_job(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One key, one job, however late the first call's record is stored."""
+    monkeypatch.setattr("histill.core.job_store._STORING_S", 0.1)
+    put, made = store.objects.put, []
+
+    def slow_put(key: str, data: bytes) -> None:
+        store.objects.put = put  # type: ignore[method-assign]
+        made.append(store.create(job("key")))
+        put(key, data)
+
+    store.objects.put = slow_put  # type: ignore[method-assign]
+    assert store.create(job("key")) == made[0]
+    assert store.index.queued() == {made[0].id}
+    assert list(store.objects.list_folders("jobs/")) == [made[0].id]
+
+
+def test_a_writer_that_slept_through_a_deletion_brings_nothing_back(store: JobStore) -> None:
+    """The job is gone, in S3 too, and stays gone when the index is filled again."""
+    made = store.create(job())
+    store.update(made.id, lambda j: j.moved_to(JobState.CANCELLED, at=NOW))
+    put = store.objects.put
+
+    def frozen_put(key: str, data: bytes) -> None:
+        store.objects.put = put  # type: ignore[method-assign]
+        store.objects.delete_prefix(f"jobs/{made.id}/")
+        store.index.delete(made.id)
+        put(key, data)
+
+    store.objects.put = frozen_put  # type: ignore[method-assign]
+    with pytest.raises(NotFoundError):
+        store.update(made.id, lambda j: j.model_copy(update={"display_name": "late"}))
+    assert list(store.objects.list("jobs/")) == []
+    put(f"jobs/{made.id}/job.json", made.model_dump_json().encode())
+    assert store.rebuild() == 0
+    assert list(store.objects.list("jobs/")) == []
+
+
+def test_a_stale_record_in_the_store_is_put_right(store: JobStore) -> None:
+    """A sleeper's write came last and it died: whoever looks next brings the newer one back."""
+    made = store.create(job())
+    old = store.objects.get(f"jobs/{made.id}/job.json")
+    moved = store.update(made.id, lambda j: j.moved_to(JobState.RUNNING, at=NOW))
+    store.objects.put(f"jobs/{made.id}/job.json", old)
+    assert store.update(made.id, lambda j: j) == moved
+    assert store.stored(made.id) == moved
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"state": JobState.SUCCEEDED, "result_model": "models/m/versions/1"}, True),
+        ({"state": JobState.RUNNING, "publishing": "m@1"}, True),
+        ({"state": JobState.RUNNING, "publishing": "m@2"}, False),
+        ({"state": JobState.FAILED, "publishing": "m@1"}, False),
+    ],
+)
+def test_a_version_is_disowned_only_when_nobody_can_take_it(
+    store: JobStore, fields: dict[str, object], *, kept: bool
+) -> None:
+    """The result stays, and what the record still names: its next owner takes or removes that."""
+    made = store.create(job())
+    manifest = manifests.model(name="m", job=made.name)
+    store.objects.put("models/m/1/manifest.json", manifest.model_dump_json().encode())
+    store.update(made.id, lambda j: j.model_copy(update=fields))
+    assert store.disown(made.id, "m@1") is (fields["state"] is JobState.SUCCEEDED)
+    assert bool(list(store.objects.list("models/"))) is kept

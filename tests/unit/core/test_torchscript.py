@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import struct
 import zipfile
 from datetime import UTC, datetime
@@ -162,3 +163,54 @@ def test_a_pixel_has_a_size_in_range() -> None:
     for size in (math.nan, math.inf, -1.0, 100.5):
         with pytest.raises(InvalidArgumentError, match=r"header\.pixel_size_mm"):
             of(size)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"torch.from_file(x)",
+        b"torch .from_file(x)",
+        b"torch. from_file(x)",
+        b"torch.\\\n  from_file(x)",
+        b"y = (torch. # a file\n from_file)(x)",
+        b"(torch).from_file(x)",
+        b"t = torch\nt.save(x)",
+        b"t = (torch)\nt.classes.a.b(x)",
+        b"ops.aten.from_file(x)",
+        b"ops . aten . from_file(x)",
+        b"a = ops.aten\na.load(x)",
+        b"o = ops\no.aten._save(x)",
+        b'getattr(torch, "from" "_file")(x)',
+        b'getattr( (ops.aten), "x")(x)',
+        b"torch . classes . a.b(x)",
+        b'x = "#"; torch.save(x)',
+        b'# "\n  t = torch\n  t.save(x) # "',
+        b'x = "\'"; t.save(x); y = "\'"',
+        b'x = "a\\""; t.save(x); y = ""',
+    ],
+)
+def test_other_spellings_that_touch_files_are_refused(code: bytes, tmp_path: Path) -> None:
+    """Blanks, broken lines, comments, brackets and other names hide nothing."""
+    empty = pickle.dumps((), 2)
+    form = {
+        "m/data.pkl": empty,
+        "m/constants.pkl": empty,
+        "m/code/a.py": b"def forward(self, x):\n  " + code + b"\n",
+    }
+    with pytest.raises(InvalidArgumentError, match="touches files"):
+        check_program(archive(tmp_path / "model.ts", form), field="f")
+
+
+def test_names_that_only_look_like_it_are_taken(tmp_path: Path) -> None:
+    """A network may load, save and have classes, in names of its own."""
+    code = (
+        b"import __torch__.torch.nn.modules.conv\n"
+        b"  conv : __torch__.torch.nn.modules.conv.Conv2d\n"
+        b"def load_state(self, x: Tensor) -> Tensor:\n"
+        b'  _0 = getattr(self.classes, "0")\n  _1 = torch.add(x, 1)\n'
+        b"  _2 = ops.prim.NumToTensor(torch.size(x, 0))\n  saved = _1\n"
+        b'  ops.prim.RaiseException("a torch tensor, or as it is: a.load")\n  return saved\n'
+    )
+    empty = pickle.dumps((), 2)
+    form = {"m/data.pkl": empty, "m/constants.pkl": empty, "m/code/a.py": code}
+    check_program(archive(tmp_path / "model.ts", form), field="f")

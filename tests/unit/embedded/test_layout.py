@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import stat
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from histill.core.errors import EmbeddedError
+from histill.core.service_settings import AuthSettings
 from histill.embedded.layout import Ports, Secrets
+from histill.embedded.processes import process_plans
 from histill.embedded.stack import running
 
 if TYPE_CHECKING:
@@ -30,6 +33,24 @@ def test_secrets_are_made_once_and_kept_from_others(tmp_path: Path) -> None:
     assert Secrets.of(tmp_path) == first
     assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
     assert first.api_key not in first.api_key_sha256
+
+
+def test_services_seal_keys_where_the_folder_has_a_seal(tmp_path: Path) -> None:
+    """A folder of an earlier version has none: its stored keys carry no seal and go on."""
+
+    def seals() -> set[str | None]:
+        plans = process_plans(Ports(), Secrets.of(tmp_path), workers=1, scratch=tmp_path)
+        services = [plan for plan in plans if plan.name in {"registry", "jobs", "inference"}]
+        return {plan.settings.get("HISTILL_AUTH__SEAL") for plan in services}
+
+    made = Secrets.of(tmp_path)
+    assert seals() == {made.seal}
+    AuthSettings.model_validate({"seal": made.seal})
+    assert made.seal
+    old = made.model_dump(exclude={"seal"})
+    (tmp_path / "secrets.json").write_text(json.dumps(old))
+    assert Secrets.of(tmp_path).api_key == made.api_key
+    assert seals() == {""}
 
 
 def test_a_broken_secrets_file_says_what_to_do(tmp_path: Path) -> None:

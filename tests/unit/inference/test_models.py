@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -383,3 +384,65 @@ async def test_unloading_wants_a_name(store: MemoryObjects, loader: Loader, tmp_
         directory.unload(mine("other"))
     with pytest.raises(FailedPreconditionError, match="PRELOAD"):
         directory.unload(mine("nuclei"))
+
+
+async def test_other_bytes_under_the_same_number_are_loaded_anew(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """What is in memory answers for the manifest that was asked for, and for no other."""
+    first = publish(store, DATA, tmp_path)
+    pool = pool_of(store, loader)
+    before = await pool.get(DEFAULT, first)
+    assert await pool.get(DEFAULT, first) is before
+    store.data.clear()
+    second = publish(store, student(dark_is=0), tmp_path)
+    assert second.reference == first.reference
+    after = await pool.get(DEFAULT, second)
+    assert after.manifest == second
+    assert pool.peek(mine("nuclei@1")) is after
+    assert loader.loaded == ["nuclei@1", "nuclei@1"]
+
+
+async def test_a_deleted_version_is_let_go(
+    store: MemoryObjects, loader: Loader, tmp_path: Path
+) -> None:
+    """A round of following that finds it gone unloads it."""
+    publish(store, DATA, tmp_path)
+    pool = pool_of(store, loader)
+    directory = directory_of(store, pool)
+    async with following(directory):
+        await directory.get(mine("nuclei"))
+        catalog.delete(store, catalog.MODELS, Reference("nuclei", version=1))
+        await until(lambda: not pool.loaded(DEFAULT))
+
+
+async def test_a_model_that_hangs_is_refused_and_tried_once(
+    store: MemoryObjects, tmp_path: Path
+) -> None:
+    """Its thread is lost; nobody waits for it, and it gets no second one."""
+    made, release = publish(store, DATA, tmp_path), threading.Event()
+    calls = 0
+
+    def hang(manifest: ModelManifest, read: Callable[[str], bytes]) -> OnnxRuntime:
+        nonlocal calls
+        calls += 1
+        release.wait(20)
+        return Loader()(manifest, read)
+
+    pool = ModelPool(partial(scoped, store), hang, budget_bytes=10 * SIZE, load_s=0.1)
+    try:
+        for _ in range(2):
+            with pytest.raises(CorruptArtifactError, match=r"not ready after 0\.1 s"):
+                await pool.get(DEFAULT, made)
+    finally:
+        release.set()
+    assert calls == 1
+    assert not pool.loaded(DEFAULT)
+
+
+async def test_names_of_nothing_are_not_kept(store: MemoryObjects, loader: Loader) -> None:
+    """Whoever unloads what is not there leaves nothing in memory."""
+    directory = directory_of(store, pool_of(store, loader))
+    with pytest.raises(NotFoundError):
+        directory.unload(mine("nothing"))
+    assert not directory._unloads

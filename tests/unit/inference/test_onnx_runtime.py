@@ -62,3 +62,24 @@ def test_a_model_must_keep_its_manifests_promise() -> None:
     with pytest.raises(CorruptArtifactError, match="its manifest promises"):
         warm_up(manifest(data), load(data))
     warm_up(manifest(data, classes=("a", "b", "c")), load(data))
+
+
+def test_a_model_that_names_other_files_is_refused_unread() -> None:
+    """A session would read them, relative to where the service runs."""
+    model = onnx.load_from_string(student())
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "pyproject.toml"
+    with pytest.raises(CorruptArtifactError, match="keeps a tensor in another file"):
+        load(bytes(model.SerializeToString()))
+
+
+def test_a_model_with_a_loop_is_refused() -> None:
+    """It would keep a thread for as long as it says."""
+    model = onnx.load_from_string(student())
+    body = onnx.helper.make_graph([], "body", [], [])
+    model.graph.node.append(onnx.helper.make_node("Loop", [""], [], body=body))
+    with pytest.raises(CorruptArtifactError, match="operator Loop"):
+        load(bytes(model.SerializeToString()))

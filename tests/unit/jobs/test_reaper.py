@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fakes import MemoryEvents, MemoryIndex, MemoryLive, MemoryObjects, MemoryQueue
+from histill.core.errors import QueueUnavailableError
 from histill.core.event_archive import archived
 from histill.core.job_store import JobStore
 from histill.core.jobs import Job, JobState
@@ -17,8 +19,11 @@ from histill.core.names import new_job_id
 from histill.core.specs import NetworkSpec, SupervisedSpec
 from histill.distill.settings import WorkerPart
 from histill.jobs.reaper import Reaper
-from histill.jobs.settings import ReaperPart, SweeperPart
-from histill.jobs.sweeper import Sweeper
+from histill.jobs.settings import ReaperPart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
@@ -41,7 +46,6 @@ class World:
             self.index,
             self.live,
             self.queue,
-            Sweeper(self.objects, self.jobs, SweeperPart()),
             patience,
             lambda: NOW,
         )
@@ -211,3 +215,42 @@ def test_with_the_defaults_a_killed_workers_job_is_back_within_a_minute() -> Non
     assert worker.lease_ttl_s + reaper.grace_s + 2 * reaper.every_s <= 50
     # A lease that Redis would keep for ever counts from the first look at its last beat.
     assert worker.lease_ttl_s + reaper.grace_s + 3 * reaper.every_s <= 50
+
+
+def test_one_job_that_cannot_be_changed_keeps_nothing_from_the_others(world: World) -> None:
+    """Its lock is stuck; those behind it are taken back all the same."""
+    first, second = sorted(
+        (world.add(JobState.RUNNING, attempt=1) for _ in range(2)), key=lambda job: job.id
+    )
+    lock = world.index.lock
+
+    def stuck(job_id: str) -> AbstractContextManager[Callable[[], None]]:
+        if job_id == first.id:
+            raise QueueUnavailableError("is being changed by somebody else")
+        return lock(job_id)
+
+    world.index.lock = stuck  # type: ignore[method-assign,assignment]
+    world.reaper.look()
+    assert (world.state(first), world.state(second)) == (JobState.RUNNING, JobState.QUEUED)
+
+
+def test_a_ghost_in_the_index_is_forgotten(world: World) -> None:
+    """A creation broke off between the store and the index: no worker could ever have it."""
+    job = world.add()
+    world.objects.delete(f"jobs/{job.id}/job.json")
+    world.reaper.look()
+    world.reaper.look()
+    assert world.queue.messages == []
+    assert world.index.get(job.id) is None
+
+
+def test_a_lease_over_a_queued_job_that_stands_still_is_ended(world: World) -> None:
+    """Its worker died before it said that it had the job, and Redis keeps the lease for hours."""
+    job = world.add()
+    world.live.acquire_lease(job.id, "worker", ttl_s=0.1, floor=0)
+    world.reaper.look()
+    assert world.queue.messages == []
+    time.sleep(0.15)
+    world.reaper.look()
+    assert world.queue.messages == [(0, job.id)]
+    assert world.live.leases([job.id]) == {}

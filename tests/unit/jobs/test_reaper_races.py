@@ -14,8 +14,7 @@ from histill.core.names import new_job_id
 from histill.core.specs import SupervisedSpec
 from histill.jobs import measures
 from histill.jobs.reaper import Reaper
-from histill.jobs.settings import ReaperPart, SweeperPart
-from histill.jobs.sweeper import Sweeper
+from histill.jobs.settings import ReaperPart
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
@@ -38,9 +37,8 @@ def world() -> tuple[Reaper, JobStore, Racing]:
     index, live = MemoryIndex(built=True), Racing()
     jobs = JobStore(MemoryObjects(), index, MemoryEvents(), lambda: NOW)
     patience = ReaperPart(grace_s=0, resubmit_s=0)
-    sweeper = Sweeper(jobs.objects, jobs, SweeperPart())
     queue = MemoryQueue()
-    return Reaper("me", jobs, index, live, queue, sweeper, patience, lambda: NOW), jobs, live
+    return Reaper("me", jobs, index, live, queue, patience, lambda: NOW), jobs, live
 
 
 def running(jobs: JobStore) -> Job:

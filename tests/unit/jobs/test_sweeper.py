@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,9 +12,10 @@ import manifests
 from fakes import MemoryEvents, MemoryIndex, MemoryObjects, MemoryVersions
 from histill.core import catalog
 from histill.core.catalog import MODELS
+from histill.core.errors import StorageUnavailableError
 from histill.core.job_store import JobStore
 from histill.core.jobs import Job, JobState
-from histill.core.names import new_job_id
+from histill.core.names import Reference, new_job_id
 from histill.core.projects import scoped
 from histill.core.specs import SupervisedSpec
 from histill.jobs.settings import SweeperPart
@@ -30,7 +32,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.jobs = JobStore(self.objects, MemoryIndex(built=True), MemoryEvents(), lambda: NOW)
-        self.sweeper = Sweeper(self.objects, self.jobs, SweeperPart(every_s=0, after_s=0))
+        self.sweeper = Sweeper(self.objects, self.jobs, SweeperPart(after_s=0))
 
     def keys(self, prefix: str = "") -> list[str]:
         return list(self.objects.list(prefix))
@@ -97,7 +99,7 @@ def test_a_second_result_of_one_job_goes(world: World, project: str) -> None:
 
 def test_nothing_goes_that_was_not_an_orphan_for_long(world: World) -> None:
     """It may be about to be finished: the time begins with the first look."""
-    world.sweeper.settings = SweeperPart(every_s=0, after_s=60)
+    world.sweeper.settings = SweeperPart(after_s=60)
     world.objects.put("models/m/1/weights.safetensors", b"half")
     world.sweeper.look()
     assert len(world.keys()) == 1
@@ -106,10 +108,27 @@ def test_nothing_goes_that_was_not_an_orphan_for_long(world: World) -> None:
     assert world.keys() == []
 
 
-def test_it_looks_now_and_then_only(world: World) -> None:
-    """The whole store is read through: not at every look of the reaper."""
-    world.sweeper.settings = SweeperPart(every_s=600, after_s=0)
+def test_the_result_of_a_jobs_former_life_stays(world: World) -> None:
+    """An alias points at it: somebody serves it, whatever the job of that name says now."""
+    job = world.job(state=JobState.SUCCEEDED, result_model="models/m/versions/9")
+    world.model(job)
+    catalog.set_alias(world.objects, Reference("m"), "production")
     world.sweeper.look()
-    world.objects.put("models/m/1/weights.safetensors", b"half")
-    world.sweeper.look()
-    assert len(world.keys()) == 1
+    assert catalog.find(world.objects, MODELS, "m@production").version == 1
+
+
+async def test_only_the_leader_sweeps() -> None:
+    """A look that fails is no end of it."""
+    world, looks = World(), []
+    world.sweeper.settings = SweeperPart(every_s=0.01, after_s=0)
+
+    def look() -> None:
+        looks.append(1)
+        raise StorageUnavailableError("away")
+
+    world.sweeper.look = look  # type: ignore[method-assign]
+    leads = [False] * 3 + [True] * 2
+    task = asyncio.create_task(world.sweeper.run(lambda: bool(leads) and leads.pop(0)))
+    await asyncio.sleep(0.5)
+    task.cancel()
+    assert len(looks) == 2

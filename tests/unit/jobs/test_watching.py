@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,8 @@ class Counted(MemoryEvents):
 
     reads: int = 0
     away: bool = False
+    broken: bool = False
+    free: threading.Event = field(default_factory=threading.Event)
 
     def read(self, job_id: str, *, after: str = "", limit: int = 1000) -> list[JobEvent]:
         self.reads += threading.current_thread().name != "watching"
@@ -41,6 +43,9 @@ class Counted(MemoryEvents):
         return super().read(job_id, after=after, limit=limit)
 
     def follow(self, after: Mapping[str, str], *, wait_s: float) -> dict[str, list[JobEvent]]:
+        self.free.wait(20)
+        if self.broken:
+            raise ValueError("broken")
         return super().follow(after, wait_s=min(wait_s, 0.05))
 
 
@@ -48,6 +53,7 @@ class Counted(MemoryEvents):
 async def world() -> AsyncIterator[tuple[Watching, JobStore, Counted]]:
     """A reader that runs, over fakes."""
     events = Counted()
+    events.free.set()
     jobs = JobStore(MemoryObjects(), MemoryIndex(built=True), events, lambda: NOW)
     watching = Watching(jobs)
     thread = watching.start()
@@ -144,6 +150,82 @@ async def test_a_watcher_lives_through_a_redis_that_lost_everything() -> None:
         await end(jobs, job)
         async with asyncio.timeout(20):
             assert await task == ["", "0", "1", "2", "3", "4", "new", ""]
+
+
+async def test_ids_that_begin_anew_unnoticed_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis came back empty and its clock behind, so fast that no call failed."""
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.2)
+    async with world() as (watching, jobs, events):
+        job = queued(jobs)
+        for number in range(5):
+            log(jobs, job, str(number))
+        task = asyncio.create_task(logs(watching, job))
+        await asyncio.sleep(0.3)
+        events.logs.clear()
+        events.made.clear()
+        log(jobs, job, "new")
+        await asyncio.sleep(0.5)
+        log(jobs, job, "newer")
+        await end(jobs, job)
+        async with asyncio.timeout(10):
+            assert await task == ["", "0", "1", "2", "3", "4", "new", "newer", ""]
+
+
+async def test_a_reader_that_fails_oddly_silences_nobody() -> None:
+    """Whatever the failure is, each watcher then reads for itself."""
+    async with world() as (watching, jobs, events):
+        job = queued(jobs)
+        task = asyncio.create_task(logs(watching, job))
+        await asyncio.sleep(0.2)
+        events.broken = True
+        await asyncio.sleep(0.2)
+        log(jobs, job, "said")
+        await end(jobs, job)
+        async with asyncio.timeout(4):
+            assert await task == ["", "said", ""]
+
+
+async def test_what_cannot_be_read_is_not_handed_out() -> None:
+    """An event that only holds its place moves the reader on, and nobody sees it."""
+    async with world() as (watching, jobs, _):
+        job = queued(jobs)
+        task = asyncio.create_task(logs(watching, job))
+        await asyncio.sleep(0.2)
+        jobs.events.append(job.id, JobEvent(time=NOW))
+        log(jobs, job, "said")
+        await end(jobs, job)
+        async with asyncio.timeout(4):
+            assert await task == ["", "said", ""]
+
+
+async def test_events_that_the_reader_was_too_slow_for_come_from_the_archive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The replica stood still, and the log dropped what it had not read."""
+    monkeypatch.setattr(module, "_MANY", 3)
+    async with world() as (watching, jobs, events):
+        job = queued(jobs)
+        task = asyncio.create_task(logs(watching, job))
+        await asyncio.sleep(0.2)
+        events.free.clear()
+        await asyncio.sleep(0.2)
+        for number in range(40):
+            log(jobs, job, str(number))
+        jobs.archive(job.id, keep=5)
+        events.free.set()
+        await asyncio.sleep(0.2)
+        await end(jobs, job)
+        async with asyncio.timeout(4):
+            assert await task == ["", *map(str, range(40)), ""]
+
+
+async def test_a_watcher_that_is_behind_takes_nothing_from_its_queue() -> None:
+    """What came after the gap would hide what was in it."""
+    watcher = module._Watcher()
+    watcher.fall_behind()
+    watcher.give([JobEvent(time=NOW, id="9-0", log="late")])
+    assert watcher.behind
+    assert not watcher.waiting
 
 
 async def test_a_job_whose_last_event_was_lost_ends_all_the_same(

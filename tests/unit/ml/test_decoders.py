@@ -30,9 +30,9 @@ from histill.core.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
 )
-from histill.ml import decoding
+from histill.ml import decoder_wire, decoding
 from histill.ml.confinement import Budget
-from histill.ml.decoders import Decoders, violations
+from histill.ml.decoders import Decoder, Decoders, violations
 from histill.ml.images import Image, Selection, Size, Slide
 from histill.ml.masks import Format, MaskContext, encode
 from histill.ml.masks import check as check_mask
@@ -173,6 +173,8 @@ def test_a_decoder_is_bounded_and_knows_no_secret(decoders: Decoders) -> None:
     assert MEMORY < int(soft["Max address space"]) < MEMORY + (1 << 30)
     assert soft["Max core file size"] == "0"
     assert int(soft["Max cpu time"]) < 60
+    hard = {line[:26].strip(): line[47:68].strip() for line in limits.splitlines()}
+    assert int(hard["Max cpu time"]) == 200
     assert int(soft["Max file size"]) == MEMORY
     environment = Path(f"/proc/{one}/environ").read_bytes()
     assert {each.partition(b"=")[0] for each in environment.split(b"\0") if each} <= {
@@ -291,3 +293,67 @@ def test_a_slide_of_any_size_is_opened(decoders: Decoders) -> None:
         assert isinstance(slide, Slide)
         assert slide.size == Size(50_000, 50_000)
         assert (slide.read(40_000, 30_000, 300, 300) == 255).all()
+
+
+# Without capabilities, which the superuser has: those open every door.
+POWERLESS = """
+import ctypes, os, sys
+for capability in range(64):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+"""
+SIBLING = """
+import os, signal, sys
+from pathlib import Path
+from histill.ml.confinement import Budget
+from histill.ml.decoders import Decoders
+made = Decoders(Budget(1 << 28, 60), ahead=1, spare=1)
+made.start()
+nursery = made._nursery.pid
+(decoder,) = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
+for process in (nursery, decoder):
+    for secret in ("mem", "environ", "maps", "fd/0"):
+        try:
+            os.open(f"/proc/{process}/{secret}", os.O_RDONLY)
+        except PermissionError:
+            continue
+        sys.exit(f"{secret} can be read")
+made.close()
+"""
+
+
+def test_a_decoder_hides_from_others_of_its_user() -> None:
+    """One that was taken over cannot read the memory or the files of the next, or the nursery's."""
+    done = subprocess.run(
+        [sys.executable, "-c", POWERLESS, SIBLING], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_decoder_of_a_complex_format_makes_way_for_a_fresh_one(decoders: Decoders) -> None:
+    """What a hostile TIFF, DICOM or slide left in it must see no other file."""
+    for name, kept in (("png", True), ("jpeg", True), ("tiff", False), ("dicom", False)):
+        with closing(remote(decoders, FILES[name])) as file:
+            file.open()
+            (decoder,) = file._idle
+        assert (decoder in decoders._idle) == kept == decoder.usable
+
+
+def test_a_file_that_nobody_asked_for_is_closed(
+    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that was taken over cannot fill the service with open files."""
+    ask, sent = Decoder.ask, []
+
+    def with_a_file(self: Decoder, message: Any, *files: int) -> Any:
+        sent.append(decoder_wire.in_memory(b"x"))
+        return ask(self, message, *files)[0], sent[-1]
+
+    monkeypatch.setattr(Decoder, "ask", with_a_file)
+    with (
+        closing(remote(decoders, FILES["png"])) as file,
+        pytest.raises(InvalidArgumentError, match="its decoder gave up"),
+    ):
+        file.open()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(sent[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import math
@@ -12,17 +13,26 @@ from collections import namedtuple
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from histill.api.registry.v1 import model_pb2
 from histill.api.registry.v1 import registry_service_pb2 as pb
-from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
+from histill.core.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
 from histill.core.headers import model_manifest
 from histill.core.manifests import ArtifactFile
-from histill.registry.receiving import receive
+from histill.registry.receiving import Scratch, receive
+from histill.registry.servicer import _parameters
 from histill.registry.shards import check_shards
 from histill.registry.weights import count_parameters
+from students import manifest, student
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -182,3 +192,48 @@ async def test_a_disk_that_fills_up_meanwhile_is_told_too(tmp_path: Path) -> Non
     file = ArtifactFile(path="f", size=len(data), sha256=hashlib.sha256(data).hexdigest())
     with pytest.raises(ResourceExhaustedError, match="no room"):
         await receive(chunks(data), [file], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
+def test_an_onnx_file_beside_weights_is_looked_at(tmp_path: Path, name: str) -> None:
+    """It would read files of whoever loads it."""
+    save_file({"w": np.zeros(3, np.float32)}, tmp_path / "weights.safetensors")
+    (tmp_path / name).write_bytes(student())
+    assert _parameters(tmp_path, manifest(b"")) == 3
+    model = onnx.load_from_string(student())
+    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    (tmp_path / name).write_bytes(model.SerializeToString())
+    with pytest.raises(InvalidArgumentError, match=f"{name} keeps a tensor in another file"):
+        _parameters(tmp_path, manifest(b""))
+
+
+async def slow(count: int, pause_s: float) -> AsyncIterator[pb.FileChunk]:
+    for _ in range(count):
+        yield pb.FileChunk(path="f", data=b"x")
+        await asyncio.sleep(pause_s)
+
+
+async def test_an_upload_that_stands_still_or_crawls_ends(tmp_path: Path) -> None:
+    """A client that sends nothing, or a byte at a time, keeps no room for ever."""
+    file = ArtifactFile(path="f", size=1000, sha256="0" * 64)
+    with pytest.raises(DeadlineExceededError, match=r"no chunk came for 0\.05 s after 1 bytes"):
+        await receive(slow(2, 9), [file], tmp_path, idle_s=0.05, bytes_per_s=1)
+    with pytest.raises(DeadlineExceededError, match="too slow"):
+        await receive(slow(1000, 0.02), [file], tmp_path, idle_s=0.1, bytes_per_s=1000)
+
+
+async def test_room_that_others_announced_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two uploads that fit alone and not together: the second is told to come back."""
+    usage = namedtuple("usage", "free")  # noqa: PYI024 - as shutil has it
+    monkeypatch.setattr("histill.registry.receiving.shutil.disk_usage", lambda _: usage(free=15))
+    scratch = Scratch()
+    with scratch.room(10, tmp_path) as first:
+        with pytest.raises(ResourceExhaustedError), scratch.room(6, tmp_path):
+            pass
+        first.written(4)  # which the disk counts
+        with scratch.room(9, tmp_path):
+            pass
+    with scratch.room(15, tmp_path):
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,15 @@ from histill.api.inference.v2 import grpc_service_pb2_grpc as open_rpc
 from histill.api.registry.v1 import registry_service_pb2 as registry_pb
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
+from histill.core.api_keys import digest
 from histill.core.errors import NotFoundError
 from histill.core.service_settings import AuthSettings
 from histill.rpc import audit
 from histill.rpc.audit import Audit
 from histill.rpc.audit_facts import facts_of, formed, kind_of
 from histill.rpc.audit_interceptor import AuditInterceptor
-from histill.rpc.channel import channel
+from histill.rpc.audit_strangers import Strangers
+from histill.rpc.channel import bearer, channel
 from histill.rpc.gate import Gate
 from histill.rpc.interceptor import ServerInterceptor
 from histill.rpc.roles import ROLES
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 SECRET = "Smith^John.dcm"
+REQUEST = "0af7651916cd43dd8448eb211c80319c"
 
 
 @dataclass
@@ -55,6 +59,25 @@ class Records:
         return len(self.lines) >= self.room
 
     def held_bytes(self) -> int:
+        return 0
+
+
+class Slow(Records):
+    """Takes a while for each record."""
+
+    written_at = float("inf")
+
+    def append(self, fields: Mapping[str, object]) -> int:
+        time.sleep(0.3)
+        self.written_at = time.monotonic()
+        return super().append(fields)
+
+
+class Tight(Records):
+    """Has room whenever it is asked, and none when it matters."""
+
+    def append(self, fields: Mapping[str, object]) -> int:
+        del fields
         return 0
 
 
@@ -119,12 +142,13 @@ class Running:
     target: str
     trail: Records
     server: grpc.aio.Server
+    kept: Audit
 
 
 async def started(
-    trail: Records, *, mode: str = "none", when_full: Any = "refuse_writes"
+    trail: Records, *, mode: str = "none", when_full: Any = "refuse_writes", api_keys: Any = ()
 ) -> Running:
-    gate = Gate(AuthSettings.model_validate({"mode": mode}))
+    gate = Gate(AuthSettings.model_validate({"mode": mode, "api_keys": api_keys}))
     kept = Audit(trail, when_full, lambda: datetime(2026, 3, 1, tzinfo=UTC))
     server = grpc.aio.server(interceptors=[AuditInterceptor(kept), ServerInterceptor(gate)])
     untyped: Any = (Segmentation, Open, Jobs)
@@ -133,7 +157,7 @@ async def started(
     jobs_rpc.add_DistillationServiceServicer_to_server(untyped[2](), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    return Running(f"127.0.0.1:{port}", trail, server)
+    return Running(f"127.0.0.1:{port}", trail, server, kept)
 
 
 @pytest.fixture
@@ -149,7 +173,7 @@ async def segment(target: str, name: str) -> pb.SegmentResponse:
         stub = rpc.SegmentationServiceStub(opened)
         request = pb.SegmentRequest(model=name, encoded=b"pixels" * 50)
         answer: pb.SegmentResponse = await stub.Segment(
-            request, metadata=(("x-request-id", "r-1"),)
+            request, metadata=(("x-request-id", REQUEST),)
         )
         return answer
 
@@ -169,7 +193,7 @@ async def test_an_inference_is_told_with_model_digest_and_sizes(running: Running
         "method": "/histill.api.segmentation.v1.SegmentationService/Segment",
         "model": "nuclei@3",
         "project": "default",
-        "request_id": "r-1",
+        "request_id": REQUEST,
         "role": "admin",
         "what": "ended",
     }
@@ -190,14 +214,88 @@ async def test_a_refusal_is_told_with_a_word(
 
 
 async def test_whoever_is_not_let_in_is_told_too() -> None:
-    """A call without credentials leaves a record of what it asked for."""
+    """A call without credentials leaves a record; what it asked for is not looked at."""
     running = await started(Records(), mode="api_key")
     with pytest.raises(grpc.aio.AioRpcError):
         await segment(running.target, "nuclei")
     await running.server.stop(None)
     [record] = running.trail.lines
     assert (record["code"], record["why"]) == ("UNAUTHENTICATED", "Unauthenticated")
-    assert record["model"] == "nuclei"
+    assert record["address"] == "127.0.0.1"
+    assert "model" not in record
+
+
+async def test_strangers_cannot_fill_the_log() -> None:
+    """A hundred refusals of one address are one record and a number."""
+    running = await started(Records(), mode="api_key")
+    async with channel(running.target) as opened:
+        stub = rpc.SegmentationServiceStub(opened)
+        request = pb.SegmentRequest(model="nuclei")
+        codes = [await stub.Segment(request).code() for _ in range(100)]
+    await running.server.stop(None)
+    assert set(codes) <= {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert len(running.trail.lines) == 1
+    running.kept.strangers.flush()
+    assert [line.get("count") for line in running.trail.lines] == [None, 99]
+
+
+async def test_many_addresses_cannot_fill_the_log_either() -> None:
+    """Beyond a number of them they are told as others."""
+    trail = Records()
+    strangers = Strangers(trail.append, most=2)
+    for number in range(10):
+        strangers.tell(f"10.0.0.{number}", {"code": "UNAUTHENTICATED"})
+    strangers.flush()
+    told = [(line["address"], line.get("count")) for line in trail.lines]
+    assert told == [("10.0.0.0", None), ("10.0.0.1", None), ("others", None), ("others", 7)]
+
+
+async def test_a_denied_caller_is_named() -> None:
+    """Who is known and may not is told by name, and not among strangers."""
+    key = {"id": "vera", "sha256": digest("right"), "role": "viewer"}
+    running = await started(Records(), mode="api_key", api_keys=[key])
+    async with channel(running.target) as opened:
+        stub = jobs_rpc.DistillationServiceStub(opened)
+        call = stub.DeleteJob(
+            jobs_pb.DeleteJobRequest(name="jobs/0123456789"), metadata=bearer("right")
+        )
+        assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
+    await running.server.stop(None)
+    [record] = running.trail.lines
+    assert (record["caller"], record["code"]) == ("vera", "PERMISSION_DENIED")
+
+
+async def test_a_failed_call_is_told_before_its_caller_hears_of_it() -> None:
+    """The record is written, however slowly, and then the status leaves."""
+    trail = Slow()
+    running = await started(trail)
+
+    def ask() -> float:
+        with grpc.insecure_channel(running.target) as opened:
+            stub: Any = rpc.SegmentationServiceStub(opened)
+            with pytest.raises(grpc.RpcError):
+                stub.Segment(pb.SegmentRequest(model="missing"), timeout=10)
+        return time.monotonic()
+
+    heard_at = await asyncio.to_thread(ask)
+    await running.server.stop(None)
+    assert trail.written_at <= heard_at
+
+
+async def test_what_cannot_be_announced_does_not_happen() -> None:
+    """A change whose announcement finds no room is refused, unless the settings drop records."""
+    codes = {}
+    for when_full in ("refuse_writes", "drop"):
+        running = await started(Tight(), when_full=when_full)
+        async with channel(running.target) as opened:
+            stub = jobs_rpc.DistillationServiceStub(opened)
+            call = stub.DeleteJob(jobs_pb.DeleteJobRequest(name="jobs/0123456789"))
+            codes[when_full] = await call.code()
+        await running.server.stop(None)
+    assert codes == {
+        "refuse_writes": grpc.StatusCode.UNAVAILABLE,
+        "drop": grpc.StatusCode.OK,
+    }
 
 
 async def test_a_write_is_announced_before_it_happens(running: Running) -> None:
@@ -308,7 +406,17 @@ def test_names_are_told_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [SECRET, "../../etc/passwd", "Müller 1950", 3.5, b"x" * 9, "a\nb"]
+    "value",
+    [
+        "a/" * 5 + "x",
+        "a/" * 1_000_000 + "x",
+        SECRET,
+        "../../etc/passwd",
+        "Müller 1950",
+        3.5,
+        b"x" * 9,
+        "a\nb",
+    ],
 )
 def test_what_is_of_another_form_is_not_told(value: object) -> None:
     """A name that no resource can have is replaced, and so is an unknown field."""

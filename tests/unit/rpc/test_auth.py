@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2
+from pydantic import ValidationError
 
 from histill.core.errors import PermissionDeniedError
+from histill.core.service_settings import ApiKey
 from histill.rpc.auth import Caller, authorize
 from histill.rpc.roles import RANKS, ROLES
 
@@ -58,3 +60,11 @@ def test_a_role_opens_what_it_should_and_no_more(method: str) -> None:
         else:
             with pytest.raises(PermissionDeniedError, match=f"needs the role {ROLES[method]}"):
                 authorize(method, caller)
+
+
+@pytest.mark.parametrize("name", ["PACS ward 3", "", "Müller", "x" * 129])
+def test_a_key_has_a_name_that_the_audit_log_can_hold(name: str) -> None:
+    """The error says what may stand there; the log would say "(other)" of such a caller."""
+    with pytest.raises(ValidationError, match="letters, digits or"):
+        ApiKey(id=name, sha256="0" * 64, role="viewer")
+    assert ApiKey(id="pacs-ward-3", sha256="0" * 64, role="viewer").id == "pacs-ward-3"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,7 +13,11 @@ from prometheus_client import REGISTRY
 
 from histill.api.distillation.v1 import distillation_service_pb2 as pb
 from histill.api.distillation.v1 import distillation_service_pb2_grpc as rpc
+from histill.api.registry.v1 import registry_service_pb2 as registry_pb
+from histill.api.registry.v1 import registry_service_pb2_grpc as registry_rpc
 from histill.client.jobs import Jobs
+from histill.core.access import AccessKey
+from histill.core.api_keys import digest, new_secret
 from histill.core.errors import (
     HistillError,
     InvalidArgumentError,
@@ -20,7 +25,7 @@ from histill.core.errors import (
     ResourceExhaustedError,
 )
 from histill.core.service_settings import AuthSettings
-from histill.rpc.channel import channel, sync_channel
+from histill.rpc.channel import bearer, channel, sync_channel
 from histill.rpc.gate import Gate
 from histill.rpc.interceptor import ServerInterceptor
 from histill.rpc.statuses import from_rpc_error
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SERVICE = "histill.api.distillation.v1.DistillationService"
+REQUEST = "0af7651916cd43dd8448eb211c80319c"
+NOW = datetime(2026, 1, 10, tzinfo=UTC)
 ASKED: list[str] = []  # names, as often as they were asked
 
 
@@ -95,9 +102,9 @@ async def test_our_errors_become_statuses(target: str, name: str, code: grpc.Sta
 async def test_a_bug_tells_the_caller_nothing_but_where_to_look(target: str) -> None:
     """An unexpected error is INTERNAL with the request id, without path or traceback."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call(target, "bug", metadata=(("x-request-id", "r-1"),))
+        await call(target, "bug", metadata=(("x-request-id", REQUEST),))
     assert caught.value.code() is grpc.StatusCode.INTERNAL
-    assert "r-1" in (caught.value.details() or "")
+    assert REQUEST in (caught.value.details() or "")
     assert "secret" not in (caught.value.details() or "")
 
 
@@ -115,10 +122,23 @@ async def test_the_request_id_comes_back(target: str) -> None:
     """A caller's id is echoed, so that its log and ours can be joined."""
     async with channel(target) as opened:
         made = rpc.DistillationServiceStub(opened).GetJob(
-            pb.GetJobRequest(name="ok"), metadata=(("x-request-id", "r-2"),)
+            pb.GetJobRequest(name="ok"), metadata=(("x-request-id", REQUEST),)
         )
         await made
-        assert ("x-request-id", "r-2") in [tuple(pair) for pair in await made.trailing_metadata()]
+        assert ("x-request-id", REQUEST) in [tuple(pair) for pair in await made.trailing_metadata()]
+
+
+@pytest.mark.parametrize("given", ["smith-john", "r-1", "1950", "a" * 37, "Smith^John"])
+async def test_an_id_that_may_be_a_name_is_replaced(target: str, given: str) -> None:
+    """Only a UUID or hexadecimal digits come back and stand in logs."""
+    async with channel(target) as opened:
+        made = rpc.DistillationServiceStub(opened).GetJob(
+            pb.GetJobRequest(name="ok"), metadata=(("x-request-id", given),)
+        )
+        await made
+        found = {str(name): str(value) for name, value in await made.trailing_metadata()}
+    assert len(found["x-request-id"]) == 32
+    assert found["x-request-id"] != given
 
 
 async def test_calls_are_counted_by_status(target: str) -> None:
@@ -177,3 +197,61 @@ async def test_an_asyncio_clients_errors_are_ours_too(target: str) -> None:
     ours = from_rpc_error(caught.value)
     assert isinstance(ours, InvalidArgumentError)
     assert ours.violations[0].field == "name"
+
+
+class OneKey:
+    """The stored keys, of which there is one."""
+
+    loaded = True
+    key = AccessKey(
+        id="0" * 16,
+        sha256="0" * 64,
+        role="operator",
+        project="team",
+        description="d",
+        creator="c",
+        create_time=NOW,
+    )
+
+    def find(self, sha256: str) -> AccessKey | None:
+        return self.key if sha256 == self.key.sha256 else None
+
+
+class Uploads(registry_rpc.RegistryServiceServicer):
+    """Publishes what came, once the stream has ended."""
+
+    def __init__(self) -> None:
+        self.published = 0
+
+    async def UploadModel(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+        del context
+        async for _ in request_iterator:
+            pass
+        self.published += 1
+        return registry_pb.UploadModelResponse()
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+async def test_an_upload_ends_with_its_key(*, at_the_end: bool) -> None:
+    """A key that is revoked midway, or just before the end, publishes nothing."""
+    secret, stored = new_secret(), OneKey()
+    stored.key = stored.key.model_copy(update={"sha256": digest(secret)})
+    untyped: Any = Uploads
+    uploads = untyped()
+    server = grpc.aio.server(interceptors=[ServerInterceptor(Gate(AuthSettings(), stored))])
+    registry_rpc.add_RegistryServiceServicer_to_server(uploads, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with channel(f"127.0.0.1:{port}") as opened:
+        call = registry_rpc.RegistryServiceStub(opened).UploadModel(metadata=bearer(secret))
+        await call.write(registry_pb.UploadModelRequest(chunk=registry_pb.FileChunk(data=b"x")))
+        await asyncio.sleep(0.1)
+        stored.key = stored.key.model_copy(update={"revoke_time": NOW})
+        if at_the_end:
+            await call.done_writing()
+        else:
+            await call.write(registry_pb.UploadModelRequest(chunk=registry_pb.FileChunk(data=b"y")))
+        async with asyncio.timeout(5):
+            assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+    await server.stop(None)
+    assert uploads.published == 0

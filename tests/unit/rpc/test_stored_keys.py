@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from fakes import MemoryObjects
 from histill.core import access
@@ -14,6 +15,7 @@ from histill.core.errors import StorageUnavailableError
 from histill.rpc.stored_keys import StoredKeys
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
+SEAL = b"s" * 32
 
 
 @dataclass
@@ -30,10 +32,11 @@ class Objects(MemoryObjects):
         return super().get(key)
 
 
-def add(objects: MemoryObjects) -> access.AccessKey:
+def add(objects: MemoryObjects, seal: bytes | None = None) -> access.AccessKey:
     return access.create(
-        objects, role="viewer", project="team", description="d", ttl=None, creator="c", now=NOW
-    )[0]
+        objects, role="viewer", project="team", description="d", ttl=None, creator="c", now=NOW,
+        seal=seal,
+    )[0]  # fmt: skip
 
 
 def test_keys_are_read_again_only_when_they_have_changed() -> None:
@@ -129,6 +132,84 @@ def test_following_outlives_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     with keys.followed():
         wait_for(lambda: keys.loaded)
     assert not broken
+
+
+def test_a_key_that_somebody_put_into_the_store_opens_nothing() -> None:
+    """With a seal; the log says which it is, once."""
+    objects = Objects()
+    good, forged = add(objects, SEAL), add(objects)
+    keys = StoredKeys(objects, every_s=1, seal=SEAL)
+    with capture_logs() as lines:
+        keys.refresh()
+        add(objects, SEAL)
+        keys.refresh()
+    assert keys.find(good.sha256) == good
+    assert keys.find(forged.sha256) is None
+    told = [line for line in lines if line["event"] == "stored_key_skipped"]
+    assert [line["key"] for line in told] == [forged.id]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_revoked_key_does_not_come_back(monkeypatch: pytest.MonkeyPatch, marked: bool) -> None:  # noqa: FBT001
+    """Its old record fits the seal: who saw its end knows better, and later ones by its mark."""
+    objects = Objects()
+    key = add(objects, SEAL)
+    name = f"access/keys/{key.id}.json"
+    before = objects.data[name]
+    access.revoke(objects, key.id, now=NOW, may=lambda _: True, seal=SEAL)
+    if not marked:
+        del objects.data[f"access/revoked/{key.id}"]
+    keys = StoredKeys(objects, every_s=1, seal=SEAL)
+    keys.refresh()
+    start = time.monotonic()
+    # First it is gone, so that the service forgets the record; then another one is there.
+    for minutes, data in ((2, None), (4, before)):
+        objects.data.pop(name) if data is None else objects.data.update({name: data})
+        monkeypatch.setattr(time, "monotonic", lambda now=start + minutes * 60: now)
+        with capture_logs() as lines:
+            keys.refresh()
+    found = keys.find(key.sha256)
+    assert found
+    assert found.revoke_time
+    assert "stored_key_unrevoked" in {line["event"] for line in lines}
+    if marked:
+        fresh = StoredKeys(objects, every_s=1, seal=SEAL)
+        fresh.refresh()
+        again = fresh.find(key.sha256)
+        assert again
+        assert again.revoke_time
+
+
+def test_a_revocation_whose_mark_is_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All records are read again now and then."""
+    objects = Objects()
+    key = add(objects, SEAL)
+    keys = StoredKeys(objects, every_s=1, seal=SEAL)
+    keys.refresh()
+    access.revoke(objects, key.id, now=NOW, may=lambda _: True, seal=SEAL)
+    del objects.data[f"access/revoked/{key.id}"]
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 901)
+    keys.refresh()
+    found = keys.find(key.sha256)
+    assert found
+    assert found.revoke_time == NOW
+
+
+@pytest.mark.parametrize(("seal", "stored", "warned"), [(None, 1, 1), (None, 0, 0), (SEAL, 1, 0)])
+def test_keys_without_a_seal_are_warned_of_once(
+    seal: bytes | None, stored: int, warned: int
+) -> None:
+    """When the service starts, and where there are any."""
+    objects = Objects()
+    for _ in range(stored):
+        add(objects, seal)
+    keys = StoredKeys(objects, every_s=1, seal=seal)
+    with capture_logs() as lines:
+        keys.refresh()
+        add(objects, seal)
+        keys.refresh()
+    assert sum(line["event"] == "stored_keys_not_sealed" for line in lines) == warned
 
 
 def wait_for(what: object) -> None:

@@ -15,8 +15,14 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from histill.core.errors import PermissionDeniedError, UnauthenticatedError, UnavailableError
-from histill.core.service_settings import AuthSettings, OidcSettings
+from histill.core.errors import (
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from histill.core.service_settings import AuthSettings, LimitSettings, OidcSettings
+from histill.rpc.audit_facts import formed
 from histill.rpc.auth import Caller
 from histill.rpc.gate import Gate
 from histill.rpc.issuer_keys import IssuerKeys
@@ -332,3 +338,40 @@ def test_half_an_issuer_is_an_error(changes: dict[str, Any], words: str) -> None
     settings = {"issuer": "https://a.example", "audience": "a", "roles": {"staff": "viewer"}}
     with pytest.raises(ValueError, match=words):
         OidcSettings.model_validate(settings | changes)
+
+
+@pytest.mark.parametrize("subject", ["Grace Hopper", "CN=a, O=b", "é" * 9, "x" * 300, "a" * 64])
+async def test_a_subject_of_another_form_is_told_as_a_digest(subject: str) -> None:
+    """The audit log can name such callers, and keeps them apart."""
+    ours = house()
+    names = [
+        (await ours.tokens.caller(ours.issuer.token(sub=each))).id
+        for each in (subject, subject, f"{subject}b", hashlib.sha256(subject.encode()).hexdigest())
+    ]
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    assert formed("caller", names[0]) == names[0]
+    assert subject not in names[0]
+
+
+async def test_a_right_token_passes_though_its_address_is_slowed_down() -> None:
+    """Only failures wait; and for a key that is not here, no issuer is asked meanwhile."""
+    ours = house()
+    auth = AuthSettings(oidc=ours.settings)
+    limits = LimitSettings(failures_per_minute=1, failure_burst=1)
+    gate = Gate(auth, None, limits, tokens=ours.tokens)
+
+    async def ask(token: str) -> str:
+        header = {"authorization": f"Bearer {token}"}
+        return (await gate.admit(GET, header, "ipv4:10.0.0.1:1")).caller.id
+
+    assert await ask(ours.issuer.token(sub="ada")) == "oidc:ada"
+    with pytest.raises(UnauthenticatedError):
+        await ask("guess")
+    assert await ask(ours.issuer.token(sub="vera")) == "oidc:vera"
+    ours.now += 100
+    fetches = ours.issuer.fetches
+    for wrong in (ours.issuer.token(exp=1), ours.issuer.token(headers={"kid": "k9"}), "e.y.J"):
+        with pytest.raises(ResourceExhaustedError):
+            await ask(wrong)
+    assert ours.issuer.fetches == fetches

@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from fakes import MemoryObjects
 from histill.core.errors import StorageUnavailableError
 from histill.distill.checkpoints import Checkpoints
@@ -96,3 +98,17 @@ def test_a_damaged_answer_does_not_end_the_run(tmp_path: Path) -> None:
     mine = checkpoints(Odd(), tmp_path / "mine", fence=1)
     mine.path.write_bytes(b"one")
     mine.store()
+
+
+def test_what_was_written_last_is_stored_when_the_block_is_left(tmp_path: Path) -> None:
+    """A draining worker's trainer writes one more, and dies at once; nobody polls in between."""
+    mine = checkpoints(MemoryObjects(), tmp_path / "mine", fence=1)
+
+    def broken_off() -> None:
+        with mine.stored():
+            mine.path.write_bytes(b"last words")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken_off()
+    assert mine.objects.get("jobs/job/checkpoints/000000000001.safetensors") == b"last words"

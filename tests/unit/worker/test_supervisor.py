@@ -462,3 +462,58 @@ def test_a_lease_that_redis_lost_is_taken_again(world: World) -> None:
     later(0.4, lose)
     done = world.run(job)
     assert (done.state, done.attempt) == (JobState.SUCCEEDED, 1)
+
+
+def test_a_result_that_another_took_over_is_left_to_it(world: World) -> None:
+    """The record still names the version: whoever has the job now may be taking it."""
+    job = world.add()
+    publish = world.objects.put
+
+    def taken_over(key: str, data: bytes) -> None:
+        publish(key, data)
+        if key.endswith("models/m/1/manifest.json"):
+            world.jobs.update(job.id, lambda j: j.model_copy(update={"fence": j.fence + 1}))
+
+    world.objects.put = taken_over  # type: ignore[method-assign]
+    assert world.run(job).state is JobState.RUNNING
+    assert catalog.find(world.objects, MODELS, "m@1").job == job.name
+
+
+def test_nothing_is_stored_of_a_job_that_was_deleted_meanwhile(world: World) -> None:
+    """Neither its report, which shows patients' images, nor a model; the worker goes on."""
+    job = world.add()
+
+    def deleted() -> None:
+        world.objects.delete_prefix(f"jobs/{job.id}/")
+        world.jobs.index.delete(job.id)
+
+    world.code = "import time; time.sleep(0.8)\n" + TRAINER
+    later(0.4, deleted)
+    run_job(job.id, world.worker)
+    assert list(world.objects.list("jobs/")) == []
+    assert list(world.objects.list("models/")) == []
+
+
+def test_a_manifest_without_its_files_is_no_result(world: World) -> None:
+    """A sleeper wrote it after its files had been removed: the job is done again."""
+    first = world.run(world.add())
+    world.objects.delete("models/m/1/weights.safetensors")
+    undone = {"state": JobState.RUNNING, "result_model": "", "closed": False, "end_time": None}
+    world.jobs.update(first.id, lambda job: job.model_copy(update=undone))
+    again = world.run(first)
+    assert (again.state, again.result_model) == (JobState.SUCCEEDED, "models/m/versions/2")
+    assert [m.reference for m in catalog.iterate(world.objects, MODELS)] == ["m@2"]
+
+
+def test_the_report_of_who_has_lost_the_job_replaces_none(world: World) -> None:
+    """The winner's report stays."""
+    job = world.add()
+
+    def overtaken() -> None:
+        world.objects.put(f"jobs/{job.id}/report.html", b"the winner's")
+        world.jobs.update(job.id, lambda j: j.model_copy(update={"fence": j.fence + 1}))
+
+    world.code = "import time; time.sleep(0.8)\n" + TRAINER
+    later(0.4, overtaken)
+    world.run(job)
+    assert world.objects.get(f"jobs/{job.id}/report.html") == b"the winner's"

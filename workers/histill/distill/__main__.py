@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from celery.signals import worker_shutting_down
-from prometheus_client import start_http_server
 
 from histill.adapters.celery_app import make_app
 from histill.core.errors import HistillError
@@ -16,6 +15,7 @@ from histill.distill.scratch import scratch_folder
 from histill.distill.settings import WorkerSettings
 from histill.distill.tasks import register
 from histill.rpc.logs import configure
+from histill.rpc.metrics import start_metrics
 from histill.rpc.private_memory import keep_memory_private
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def main() -> int:
         with scratch_folder(settings.worker.scratch) as scratch:
             worker = build(settings, scratch)
             if settings.worker.metrics_port >= 0:
-                start_http_server(settings.worker.metrics_port, settings.worker.metrics_host)
+                start_metrics(settings.worker.metrics_port, settings.worker.metrics_host)
             with keeper(settings, scratch).kept():
                 run(settings, worker)
     except (HistillError, OSError) as exc:

@@ -37,7 +37,7 @@ from histill.distill.trainer_process import (
 from histill.distill.workdir import DataFreeOrder, Workdir, made_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from histill.core.manifests import ModelManifest
     from histill.distill.stops import Stop
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from histill.distill.worker import Worker
 
 _WITH_JOB = {"report.html": report_key, SAMPLES: samples_key, GENERATORS: generators_key}
+_LAST_WORDS_S = 10.0
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -74,7 +75,7 @@ class Attempt:
         log.info("attempt_started", job=self.job.name, attempt=self.job.attempt)
         outcome = "UNKNOWN"
         try:
-            result = self._left_by_another() or self._work()
+            result = self._patiently(self._left_by_another) or self._work()
             outcome = self._succeeded(result)
         except StoppedError as stopped:
             outcome = self._stopped(stopped.reason)
@@ -89,10 +90,12 @@ class Attempt:
     def _left_by_another(self) -> ModelManifest | None:
         """What an earlier attempt published before its worker was lost; its parts are removed."""
         found = results.published(self.worker.objects, self.job)
-        if found is None:
-            results.discard(self.worker.objects, self.job)
-        else:
+        if found is not None:
             log.info("result_found", job=self.job.name, model=found.reference)
+        elif self.job.publishing:
+            results.discard(self.worker.objects, self.job)
+            # Not to be taken for the result later: its sleeping maker may add the manifest.
+            self.job = self._update(lambda job: job.model_copy(update={"publishing": ""}))
         return found
 
     def _work(self) -> ModelManifest:
@@ -137,9 +140,7 @@ class Attempt:
         self.stop.check()
         files = sorted(folder.result.iterdir())
         kept = [path for path in files if path.name not in _WITH_JOB]
-        for path in files:
-            if path.name in _WITH_JOB:
-                self.worker.objects.put_file(_WITH_JOB[path.name](self.job.id), path)
+        with_job = [path for path in files if path.name in _WITH_JOB]
         if isinstance(order, DataFreeOrder) and order.spec.keep_generators:
             kept += [path for path in files if path.name in {SAMPLES, GENERATORS}]
         manifest = made_manifest(
@@ -151,24 +152,41 @@ class Attempt:
             MODELS,
             manifest,
             kept,
-            before=self._note,
+            before=partial(self._note, with_job),
             signer=self.worker.signing.signer,
             project=self.job.project,
         )
 
-    def _note(self, version: int) -> None:
-        """Notes in the record which version is about to be written, if the job is still ours."""
+    def _note(self, with_job: Sequence[Path], version: int) -> None:
+        """Notes in the record which version is about to be written, if the job is still ours.
+
+        Then only what lies with the job is replaced: the report of who has lost it counts
+        for nothing.
+        """
         reference = f"{self.job.spec.output_model}@{version}"
-
-        def noted(job: Job) -> Job:
-            self._check_ours(job)
-            return job.model_copy(update={"publishing": reference})
-
         self.stop.check()
         before = self.job
-        self.job = self.worker.jobs.update(self.job.id, noted)
+        self.job = self._update(lambda job: job.model_copy(update={"publishing": reference}))
         if before.publishing != reference:
             results.discard(self.worker.objects, before)  # of a try that broke off
+            for path in with_job:
+                self.worker.objects.put_file(_WITH_JOB[path.name](self.job.id), path)
+
+    def _update(self, change: Callable[[Job], Job]) -> Job:
+        """Changes the record, if the job is still ours.
+
+        Raises:
+            StoppedError: LEASE_LOST; it belongs to another lease, has ended or is gone.
+        """
+
+        def checked(job: Job) -> Job:
+            self._check_ours(job)
+            return change(job)
+
+        try:
+            return self.worker.jobs.update(self.job.id, checked)
+        except NotFoundError:
+            raise StoppedError(StopReason.LEASE_LOST) from None
 
     def _check_ours(self, job: Job) -> None:
         if job.fence != self.job.fence or job.state is not JobState.RUNNING:
@@ -178,10 +196,9 @@ class Attempt:
         name = results.result_name(made.reference)
         try:
             self._finish(JobState.SUCCEEDED, result_model=name, metrics=made.metrics)
-        except (StoppedError, HistillError):
-            # The answer may be lost and the record written: only the record knows.
-            if self.worker.jobs.stored(self.job.id).result_model != name:
-                results.discard(self.worker.objects, self.job)
+        except StoppedError:
+            # Another may have taken it for the result: only the record knows.
+            if not self.worker.jobs.disown(self.job.id, made.reference):
                 raise
         return JobState.SUCCEEDED
 
@@ -239,10 +256,10 @@ class Attempt:
             return job.moved_to(to, at=self.worker.clock(), **changes)
 
         try:
-            job = self._patiently(partial(self.worker.jobs.update, self.job.id, move))
-        except StoppedError:
+            job = self._patiently(partial(self.worker.jobs.update, self.job.id, move), last=True)
+        except (StoppedError, NotFoundError):
             if state is JobState.SUCCEEDED:
-                raise
+                raise StoppedError(StopReason.LEASE_LOST) from None
             self._stopped(StopReason.LEASE_LOST)
             return
         try:
@@ -250,5 +267,11 @@ class Attempt:
         except HistillError as exc:
             log.warning("attempt_not_closed", job=self.job.name, why=str(exc))
 
-    def _patiently(self, action: Callable[[], T]) -> T:
-        return self.stop.patiently(action, patience_s=self.worker.settings.patience_s)
+    def _patiently(self, action: Callable[[], T], *, last: bool = False) -> T:
+        settings = self.worker.settings
+        return self.stop.patiently(
+            action,
+            patience_s=settings.patience_s,
+            # How it ended is worth some seconds even of a worker that has to stop.
+            stopped_s=min(settings.patience_s, _LAST_WORDS_S) if last else 0.0,
+        )

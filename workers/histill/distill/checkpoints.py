@@ -56,7 +56,10 @@ class Checkpoints:
 
     @contextmanager
     def stored(self) -> Iterator[None]:
-        """Stores each new file while the block runs; at its end nothing is under way."""
+        """Stores each new file while the block runs; at its end nothing is under way.
+
+        Also the last one, when the block did not come to its end: it will be gone on from.
+        """
         done = threading.Event()
 
         def watch() -> None:
@@ -67,9 +70,11 @@ class Checkpoints:
         thread.start()
         try:
             yield
-        finally:
-            done.set()
-            thread.join()
+        except BaseException:
+            _ended(done, thread)
+            self.store()  # the last one, which nobody has looked for yet
+            raise
+        _ended(done, thread)
 
     def store(self) -> None:
         """Stores the file if it is new; where that fails the next one will do."""
@@ -89,3 +94,8 @@ class Checkpoints:
     def _written(self) -> int:
         """When the file was written, in nanoseconds; 0 when there is none."""
         return self.path.stat().st_mtime_ns if self.path.exists() else 0
+
+
+def _ended(done: threading.Event, thread: threading.Thread) -> None:
+    done.set()
+    thread.join()

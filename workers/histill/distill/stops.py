@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from histill.core.errors import CorruptArtifactError, NotFoundError, UnavailableError
+from histill.core.errors import (
+    AlreadyExistsError,
+    CorruptArtifactError,
+    NotFoundError,
+    UnavailableError,
+)
 from histill.core.jobs import JobState
 
 if TYPE_CHECKING:
@@ -71,21 +76,28 @@ class Stop:
         if self.reason is not None:
             raise StoppedError(self.reason)
 
-    def patiently(self, action: Callable[[], T], *, patience_s: float) -> T:
+    def patiently(self, action: Callable[[], T], *, patience_s: float, stopped_s: float = 0.0) -> T:
         """What ``action`` returns, tried again while a server is away.
 
+        Args:
+            action: May be repeated.
+            patience_s: How long to try.
+            stopped_s: How long to try when the attempt must stop anyway.
+
         Raises:
-            UnavailableError: It stayed away for so long, or the attempt must stop anyway.
+            UnavailableError: It stayed away for so long.
         """
-        deadline = time.monotonic() + patience_s
+        start = time.monotonic()
         while True:
             try:
                 return action()
-            except UnavailableError as exc:
-                if self.reason is not None or time.monotonic() >= deadline:
+            except (UnavailableError, AlreadyExistsError) as exc:
+                # A number that was taken meanwhile: the next try gets another.
+                patience = patience_s if self.reason is None else stopped_s
+                if time.monotonic() - start >= patience:
                     raise
                 log.warning("tries_again", why=str(exc))
-                self.wait(_RETRY_S)
+                time.sleep(min(_RETRY_S, patience))
 
 
 @dataclass(frozen=True)

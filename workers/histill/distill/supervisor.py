@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from histill.core.errors import IllegalMoveError, NotFoundError, UnavailableError
+from histill.core.errors import (
+    CorruptArtifactError,
+    IllegalMoveError,
+    NotFoundError,
+    UnavailableError,
+)
 from histill.core.jobs import Job, JobState
 from histill.distill.attempt import Attempt, close
 from histill.distill.stops import Lease, watched
@@ -32,6 +37,8 @@ def run_job(job_id: str, worker: Worker) -> None:
         lease = _taken(job_id, worker)
         if lease is not None:
             _run(lease, worker)
+    except CorruptArtifactError as exc:
+        log.warning("job_record_damaged", job=job_id, why=str(exc))
     except UnavailableError as exc:
         # The message is gone, the record is not: the reaper sees one without the other.
         log.warning("job_left_to_reaper", job=job_id, why=str(exc))

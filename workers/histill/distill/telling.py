@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # So often are events moved from Redis into the archive.
 _ARCHIVED_EVERY = 1000
+# After a failure: each try may take as long as Redis' time limits, and more waits to be told.
+_SILENT_S = 1.0
 log = structlog.get_logger()
 
 
@@ -36,6 +39,7 @@ class Telling:
     log_tail: deque[str] = field(default_factory=lambda: deque(maxlen=30))
     _told: int = 0
     _away: bool = False
+    _silent_until: float = 0.0
 
     def stage(self, name: str) -> None:
         """Says what the attempt does now."""
@@ -64,6 +68,8 @@ class Telling:
 
     def _append(self, event: JobEvent) -> bool:
         """Whether it was told; not, when the job is in its next attempt already."""
+        if time.monotonic() < self._silent_until:
+            return False
         try:
             stored = self.worker.jobs.events.append(self.job.id, event)
         except UnavailableError as exc:
@@ -71,6 +77,7 @@ class Telling:
             if not self._away:
                 log.warning("events_lost", job=self.job.name, error=str(exc))
             self._away = True
+            self._silent_until = time.monotonic() + _SILENT_S
             return False
         self._away = False
         self._told += 1

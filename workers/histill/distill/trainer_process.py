@@ -10,12 +10,12 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from histill.core.errors import WorkFailedError
+from histill.distill.relay import Relay
 from histill.distill.stops import StopReason
 from histill.distill.workdir import RunEvent, RunResult, Workdir
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
               "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")  # fmt: skip
+# For what the trainer has said, after its end: a Redis that hangs must not hold up the job.
+_HEARD_OUT_S = 5.0
 
 
 class TrainerKilledError(WorkFailedError):
@@ -85,10 +87,11 @@ def run_trainer(
         start_new_session=True,
     )
     last: deque[str] = deque(maxlen=1)
+    relay = Relay(on_event, on_log)
 
     def keep(line: str) -> None:
         last.append(line)
-        on_log(line)
+        relay.put(line)
 
     def event(line: str) -> None:
         try:
@@ -96,20 +99,20 @@ def run_trainer(
         except ValidationError:
             keep(line)
         else:
-            on_event(parsed)
+            relay.put(parsed)
 
-    readers = [_Reader(process.stdout, event), _Reader(process.stderr, keep)]
-    threads = [reader.start() for reader in readers]
+    streams = [(process.stdout, event), (process.stderr, keep)]
+    threads = [_start_reading(stream, sink) for stream, sink in streams]
     try:
         _await(process, folder, stop, drain_s=drain_s)
     finally:
         end(process, grace_s=grace_s)
         for thread in threads:
             thread.join(timeout=5)
+        relay.close(wait_s=_HEARD_OUT_S)
     stop.check()
-    for reader in readers:
-        if reader.failed is not None:
-            raise reader.failed
+    if relay.failed is not None:
+        raise relay.failed
     if process.returncode != 0:
         raise _failure(process.returncode, folder, last)
     return folder.read_result()
@@ -154,29 +157,18 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
         os.killpg(process.pid, number)
 
 
-@dataclass
-class _Reader:
-    """Reads one stream of the child to its end, whatever its sink does."""
+def _start_reading(stream: IO[bytes] | None, sink: Callable[[str], None]) -> threading.Thread:
+    """Reads one stream of the child to its end, whatever its listeners do."""
 
-    stream: IO[bytes] | None
-    sink: Callable[[str], None]
-    failed: Exception | None = None
+    def read() -> None:
+        assert stream is not None  # noqa: S101 - both streams are pipes
+        with stream:
+            for line in stream:
+                sink(line.decode(errors="replace").rstrip())
 
-    def start(self) -> threading.Thread:
-        """Starts reading in a thread of its own."""
-        thread = threading.Thread(target=self._read, daemon=True)
-        thread.start()
-        return thread
-
-    def _read(self) -> None:
-        assert self.stream is not None  # noqa: S101 - both streams are pipes
-        with self.stream:
-            for line in self.stream:
-                if self.failed is None:
-                    try:
-                        self.sink(line.decode(errors="replace").rstrip())
-                    except Exception as exc:  # noqa: BLE001 - raised again by run_trainer
-                        self.failed = exc
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
 
 
 def _failure(code: int, folder: Workdir, last: deque[str]) -> WorkFailedError:
