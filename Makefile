@@ -65,11 +65,11 @@ bench-large: $(VENV)/.dev ## slides of many sizes: speed, memory, what a shifted
 	@PYTHONPATH=tests OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/large_images.py $(BENCH_ARGS)
 
 bench-jobs: $(VENV)/.dev ## the jobs service: creations, 10,000 queued jobs, 500 watchers, restarts
-	@PYTHONPATH=tests:tests/benchmarks $(BIN)/python tests/benchmarks/jobs_load.py $(BENCH_ARGS)
+	@GRPC_ENABLE_FORK_SUPPORT=0 PYTHONPATH=tests:tests/benchmarks $(BIN)/python tests/benchmarks/jobs_load.py $(BENCH_ARGS)
 
 CHAOS_ARGS ?= --rounds 1
 chaos: $(VENV)/.dev ## break the running system in every way, and count what was lost (CHAOS_ARGS)
-	@PYTHONPATH=tests $(BIN)/python tests/chaos/loop.py $(CHAOS_ARGS)
+	@GRPC_ENABLE_FORK_SUPPORT=0 PYTHONPATH=tests $(BIN)/python tests/chaos/loop.py $(CHAOS_ARGS)
 
 FUZZ_SECONDS ?= 300
 FUZZED := answer dicom image mask reference safetensors shard tensors torchscript yaml

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# Before gRPC is imported: with it, children that are forked beside its threads now and then abort.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 from histill.core.settings import RedisSettings, S3Settings
 from histill.embedded.servers import start_s3, start_valkey
 

@@ -25,7 +25,7 @@ from histill.core.errors import HistillError, InvalidArgumentError
 from histill.core.names import parse_reference
 from histill.core.torchscript import check_program
 from histill.inference import parameters, tensors
-from histill.ml import decoding, dicom, masks
+from histill.ml import decoding, dicom, masks, slides
 from histill.ml.decoders import violations
 from histill.ml.images import Selection, Size, Slide
 from histill.ml.remote import RemoteFile
@@ -54,6 +54,9 @@ class Harness:
 
 
 def _image(data: bytes) -> None:
+    # OpenSlide's GLib ends its process where memory is refused, as decoders may be ended; here it
+    # would end the search.
+    slides.open_slide = _no_slide
     with contextlib.suppress(HistillError):
         found = decoding.probe(io.BytesIO(data), max_pixels=MAX_PIXELS)
         if isinstance(found, Slide):
@@ -61,6 +64,10 @@ def _image(data: bytes) -> None:
             found.read(0, 0, height, width)
         else:
             decoding.decode(io.BytesIO(data), max_pixels=MAX_PIXELS)
+
+
+def _no_slide(*_: object, **__: object) -> None:
+    """Stands for OpenSlide, which finds no slide."""
 
 
 def _dicom(data: bytes) -> None:
@@ -140,6 +147,7 @@ class _Answering:
     """A decoder that was taken over, and answers whatever it likes."""
 
     usable = True
+    once = False
     files = 0
 
     def __init__(self, answer: Any) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NETWORK = NetworkSpec(width=4, depth=3)
 
 
-def order(root: Path, *, checkpoint_s: float = 60.0) -> Workdir:
+def order(root: Path, *, steps: int = 20, checkpoint_s: float = 60.0) -> Workdir:
     """A work folder with a teacher of random weights and a short job."""
     workdir = Workdir(root)
     workdir.teacher(0).mkdir(parents=True)
@@ -34,7 +34,7 @@ def order(root: Path, *, checkpoint_s: float = 60.0) -> Workdir:
             "output_model": "student",
             "teachers": ["teacher"],
             "student": NETWORK.model_dump(),
-            "training": {"steps": 20, "batch_size": 4, "image_size": 16},
+            "training": {"steps": steps, "batch_size": 4, "image_size": 16},
             "generators": {"width": 4, "noise": 4},
         }
     )
@@ -62,7 +62,8 @@ def test_two_processes_distil_one_student_without_data(tmp_path: Path) -> None:
 
 def test_two_killed_processes_end_with_the_same_student(tmp_path: Path) -> None:
     """Each goes on from its own part of the checkpoint, and the weights have the same bytes."""
-    whole, workdir = order(tmp_path / "whole"), order(tmp_path / "killed", checkpoint_s=0)
+    whole = order(tmp_path / "whole", steps=60)
+    workdir = order(tmp_path / "killed", steps=60, checkpoint_s=0)
     killed(workdir, at=2, processes=2)
     for each in (whole, workdir):
         done = run(each, processes=2)

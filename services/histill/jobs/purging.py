@@ -16,7 +16,7 @@ import structlog
 
 from histill.core.catalog import DATASETS, MODELS
 from histill.core.errors import FailedPreconditionError, NotFoundError
-from histill.core.job_store import job_prefix
+from histill.core.job_keys import job_prefix
 from histill.core.projects import scoped
 from histill.jobs import purge_plan
 from histill.jobs.purge_outcome import SILENT, Outcome, Trace, judge

@@ -19,7 +19,7 @@ from histill.core.errors import (
     NotFoundError,
     QueueUnavailableError,
 )
-from histill.core.job_store import report_key, samples_key
+from histill.core.job_keys import report_key, samples_key
 from histill.core.jobs import Job, JobState
 from histill.core.names import parse_job_name
 from histill.jobs.admission import accepted

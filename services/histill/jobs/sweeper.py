@@ -17,7 +17,7 @@ import structlog
 from histill.core import catalog, results
 from histill.core.catalog import DATASETS, MODELS
 from histill.core.errors import CorruptArtifactError, HistillError, NotFoundError
-from histill.core.job_store import job_prefix
+from histill.core.job_keys import job_prefix
 from histill.core.projects import DEFAULT, FOLDER, scoped
 
 if TYPE_CHECKING:

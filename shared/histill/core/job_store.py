@@ -28,8 +28,8 @@ from histill.core.errors import (
 )
 from histill.core.event_archive import archived, write_segment
 from histill.core.events import JobEvent, event_order
+from histill.core.job_keys import checkpoint_prefix, job_prefix, record_key
 from histill.core.jobs import Job
-from histill.core.manifests import GENERATORS, SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -46,35 +46,6 @@ _STORING_S = 2.0
 # An idempotency key stands for its job this long.
 _BOUND = timedelta(days=7)
 log = structlog.get_logger()
-
-
-def job_prefix(job_id: str) -> str:
-    """Key prefix of all that is stored of a job."""
-    return f"jobs/{job_id}/"
-
-
-def report_key(job_id: str) -> str:
-    """Key of a job's HTML report."""
-    return f"{job_prefix(job_id)}report.html"
-
-
-def samples_key(job_id: str) -> str:
-    """Key of the samples that a data-free job's generators made."""
-    return f"{job_prefix(job_id)}{SAMPLES}"
-
-
-def generators_key(job_id: str) -> str:
-    """Key of the weights of a data-free job's generators."""
-    return f"{job_prefix(job_id)}{GENERATORS}"
-
-
-def checkpoint_prefix(job_id: str) -> str:
-    """Key prefix of the checkpoints of a job that has not ended."""
-    return f"{job_prefix(job_id)}checkpoints/"
-
-
-def _record_key(job_id: str) -> str:
-    return f"{job_prefix(job_id)}job.json"
 
 
 @dataclass(frozen=True)
@@ -143,7 +114,7 @@ class JobStore:
     def _take_out(self, job: Job) -> None:
         """Removes a job that nobody was told of; what fails of that, the reaper finds."""
         with suppress(UnavailableError):
-            self.objects.delete(_record_key(job.id))
+            self.objects.delete(record_key(job.id))
         with suppress(UnavailableError):
             self.index.delete(job.id)
 
@@ -230,7 +201,7 @@ class JobStore:
         if newer := self.index.get(job_id):
             self._put(newer)
             raise UnavailableError(f"jobs/{job_id} was changed by somebody else meanwhile")
-        self.objects.delete(_record_key(job_id))
+        self.objects.delete(record_key(job_id))
         raise NotFoundError(f"jobs/{job_id} does not exist")
 
     def disown(self, job_id: str, reference: str) -> bool:
@@ -290,7 +261,7 @@ class JobStore:
                 raise FailedPreconditionError(f"{job.name} is {job.state}; cancel it first")
             held()
             results.discard(self.objects, job)
-            self.objects.delete(_record_key(job_id))
+            self.objects.delete(record_key(job_id))
             self.objects.delete_prefix(job_prefix(job_id))
             self.index.delete(job_id)
 
@@ -356,7 +327,7 @@ class JobStore:
             job = self._newest(job_id)
             # Without the lock, which may be stuck: an older record replaces none.
             if not self.index.save(job) and self.index.get(job_id) is None:
-                self.objects.delete(_record_key(job_id))  # a sleeper's, of a job that was deleted
+                self.objects.delete(record_key(job_id))  # a sleeper's, of a job that was deleted
                 return False
         except NotFoundError:
             return False
@@ -379,16 +350,16 @@ class JobStore:
 
     def _read(self, job_id: str) -> Job:
         try:
-            data = self.objects.get(_record_key(job_id))
+            data = self.objects.get(record_key(job_id))
         except NotFoundError:
             raise NotFoundError(f"jobs/{job_id} does not exist") from None
         try:
             return Job.model_validate_json(data)
         except ValidationError as exc:
-            raise CorruptArtifactError(f"{_record_key(job_id)} is not a job record") from exc
+            raise CorruptArtifactError(f"{record_key(job_id)} is not a job record") from exc
 
     def _put(self, job: Job) -> None:
-        self.objects.put(_record_key(job.id), job.model_dump_json().encode())
+        self.objects.put(record_key(job.id), job.model_dump_json().encode())
 
 
 def _request_key(job: Job) -> str:

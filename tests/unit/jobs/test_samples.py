@@ -10,7 +10,8 @@ import pytest
 from fakes import MemoryEvents, MemoryIndex, MemoryLive, MemoryObjects, MemoryQueue
 from histill.api.distillation.v1 import distillation_service_pb2 as pb
 from histill.core.errors import InvalidArgumentError, NotFoundError
-from histill.core.job_store import JobStore, report_key, samples_key
+from histill.core.job_keys import report_key, samples_key
+from histill.core.job_store import JobStore
 from histill.core.jobs import Job, JobState
 from histill.core.names import new_job_id
 from histill.core.specs import SupervisedSpec

@@ -14,7 +14,7 @@ import structlog
 from histill.core import catalog, results
 from histill.core.catalog import MODELS
 from histill.core.errors import HistillError, NotFoundError, UnavailableError
-from histill.core.job_store import (
+from histill.core.job_keys import (
     checkpoint_prefix,
     generators_key,
     job_prefix,

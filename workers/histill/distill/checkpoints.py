@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from histill.core.errors import HistillError
-from histill.core.job_store import checkpoint_prefix
+from histill.core.job_keys import checkpoint_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
