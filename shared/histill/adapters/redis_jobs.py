@@ -230,9 +230,12 @@ class RedisJobIndex:
         lock = self._client.lock(
             job_key(job_id, "lock"), timeout=_LOCK_S, blocking_timeout=_LOCK_S, sleep=0.02
         )
+        before: Any = None
         with translated():
-            before = self._client.get(job_key(job_id, "lock"))
-            taken = lock.acquire()
+            taken = lock.acquire(blocking=False)
+            if not taken:
+                before = self._client.get(job_key(job_id, "lock"))
+                taken = lock.acquire()
         if not taken and before:
             # One holder all the time, and past its own: dead, though the clock of Redis, which
             # may have jumped, would keep its lock.

@@ -68,6 +68,7 @@ class JobStore:
             UnavailableError: The index is being rebuilt, and does not know all keys yet.
         """
         key = _request_key(job) if job.request_id else ""
+        start = time.monotonic()
         bound = self.index.claim_request(key, job.id)
         if bound is None:
             raise UnavailableError("the index of jobs is being rebuilt; try again")
@@ -79,6 +80,8 @@ class JobStore:
                 # The first call stored nothing, or its job was deleted: a new job takes the key.
                 self.index.rebind_request(key, job.id, instead_of=bound)
         self._store_new(job)
+        if time.monotonic() - start < _STORING_S:
+            return job  # a repetition would still wait for it
         owner = self.index.claim_request(key, job.id)
         if owner == job.id:
             return job

@@ -11,7 +11,7 @@ import grpc
 from histill.rpc import measures
 from histill.rpc.audit import Record, opened
 from histill.rpc.audit_facts import facts_of, kind_of
-from histill.rpc.interceptor import own_code
+from histill.rpc.interceptor import KINDS, own_code
 from histill.rpc.peers import address_of
 
 if TYPE_CHECKING:
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     from histill.rpc.audit_facts import Kind
 
     Context = grpc.aio.ServicerContext[Any, Any]
-
-# By whether requests and responses are streams.
-_NAMES = {
-    (False, False): "unary_unary",
-    (False, True): "unary_stream",
-    (True, False): "stream_unary",
-    (True, True): "stream_stream",
-}
 
 
 class AuditInterceptor(grpc.aio.ServerInterceptor):
@@ -59,7 +51,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _wrapped(handler: Any, method: str, kind: Kind, audit: Audit) -> Any:
-    name = _NAMES[handler.request_streaming, handler.response_streaming]
+    _, name = KINDS[handler.request_streaming, handler.response_streaming]
     inner = getattr(handler, name)
     ahead = kind == "write" or (handler.response_streaming and not method.endswith("StreamInfer"))
 

@@ -191,7 +191,7 @@ def own_code(context: Context) -> grpc.StatusCode:
 
 
 # By whether requests and responses are streams: our label, and grpc's name.
-_KINDS = {
+KINDS = {
     (False, False): ("unary", "unary_unary"),
     (False, True): ("server_stream", "unary_stream"),
     (True, False): ("client_stream", "stream_unary"),
@@ -200,7 +200,7 @@ _KINDS = {
 
 
 def _wrapped(handler: Any, method: str, around: Callable[..., Any], limit_s: float) -> Any:
-    kind, name = _KINDS[handler.request_streaming, handler.response_streaming]
+    kind, name = KINDS[handler.request_streaming, handler.response_streaming]
     inner = getattr(handler, name)
 
     async def asked(messages: Any, check: Callable[[], None]) -> Any:
