@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tomllib
 import uuid
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +28,8 @@ from cyclonedx.model import (
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
+from packages import NAME, ROOT, TARGETS, Pinned, closure, own_requirements, read_lock, read_project
 from packageurl import PackageURL
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
@@ -39,80 +37,17 @@ if TYPE_CHECKING:
 
     from cyclonedx.model.license import License
 
-ROOT = Path(__file__).parents[1]
-NAME = "histill"
-# Images by the extras that they install.
-TARGETS = {
-    "jobs-registry": ("jobs", "registry"),
-    "inference": ("inference",),
-    "web": ("web",),
-    "worker": ("worker",),
-}
 _SAID = "License :: "
 _LONGEST_NAME = 80
 
 
-@dataclass(frozen=True)
-class Pinned:
-    """A package of the lock."""
+def requires(name: str) -> list[str]:
+    """What an installed package says that it requires.
 
-    version: str
-    sha256: tuple[str, ...]
-
-
-def read_lock(path: Path) -> dict[str, Pinned]:
-    """Packages of a lock that are for this platform, by name."""
-    found = {}
-    for block in path.read_text().replace("\\\n", " ").splitlines():
-        words, *hashes = block.split("--hash=sha256:")
-        if not words.strip():
-            continue
-        requirement = Requirement(words)
-        if requirement.marker is None or requirement.marker.evaluate():
-            [pin] = requirement.specifier
-            digests = tuple(digest.strip() for digest in hashes)
-            found[canonicalize_name(requirement.name)] = Pinned(pin.version, digests)
-    return found
-
-
-def own_requirements(project: dict, extras: Iterable[str]) -> Iterator[Requirement]:
-    """What our own package needs with some extras, and the extras that those name."""
-    for text in (*project["dependencies"], *_of_extras(project, extras)):
-        requirement = Requirement(text)
-        if requirement.name == NAME:
-            yield from own_requirements({**project, "dependencies": ()}, requirement.extras)
-        else:
-            yield requirement
-
-
-def _of_extras(project: dict, extras: Iterable[str]) -> Iterator[str]:
-    for extra in sorted(extras):
-        yield from project["optional-dependencies"][extra]
-
-
-def needed(requirement: Requirement) -> Iterator[Requirement]:
-    """What an installed package needs here, with the extras that are asked for."""
-    for text in distribution(requirement.name).requires or ():
-        each = Requirement(text)
-        extras = ("", *requirement.extras)
-        if each.marker is None or any(each.marker.evaluate({"extra": name}) for name in extras):
-            yield each
-
-
-def closure(first: Iterable[Requirement]) -> dict[str, set[str]]:
-    """Every package that is needed, by name, with the names of those that it needs."""
-    waiting, seen, found = list(first), set(), dict[str, set[str]]()
-    while waiting:
-        requirement = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        asked = (name, frozenset(requirement.extras))
-        if asked in seen:
-            continue
-        seen.add(asked)
-        below = list(needed(requirement))
-        found.setdefault(name, set()).update(canonicalize_name(each.name) for each in below)
-        waiting += below
-    return found
+    Raises:
+        PackageNotFoundError: It is not installed here.
+    """
+    return distribution(name).requires or []
 
 
 def component(name: str, pinned: Pinned | None) -> Component:
@@ -161,9 +96,9 @@ def bill(target: str, extras: Iterable[str], lock: Path) -> Bom:
     Raises:
         PackageNotFoundError: A package is not installed here.
     """
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = read_project()
     pins, first = read_lock(lock), list(own_requirements(project, extras))
-    packages = closure(first)
+    packages = closure(first, requires)
     components = {name: component(name, pins.get(name)) for name in sorted(packages)}
     root = Component(
         type=ComponentType.CONTAINER,
