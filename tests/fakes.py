@@ -7,12 +7,14 @@ import time
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING
 
 from histill.core.errors import NotFoundError
 from histill.core.events import JobEvent, event_order
 from histill.core.jobs import JobKind, JobState
+from histill.core.pools import DEFAULT_POOL, PoolLoad
 from histill.core.ports import Mention, SeenLease, Told
 
 if TYPE_CHECKING:
@@ -89,7 +91,9 @@ class MemoryIndex:
     records: dict[str, Job] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=dict)
     built: bool = False
-    building: str = ""
+    building: set[str] = field(default_factory=set)
+    ended: Counter[tuple[JobKind, JobState]] = field(default_factory=Counter)
+    back: dict[str, datetime] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     locks: defaultdict[str, threading.Lock] = field(
         default_factory=lambda: defaultdict(threading.Lock)
@@ -101,6 +105,10 @@ class MemoryIndex:
             return False
         if before and before.revision == job.revision and before != job:
             return False
+        if before and job.state.final and not before.state.final:
+            self.ended[job.kind, job.state] += 1
+        if before and job.state is JobState.QUEUED and before.state is not JobState.QUEUED:
+            self.back[job.id] = datetime.now(UTC)
         self.records[job.id] = job
         return True
 
@@ -134,16 +142,44 @@ class MemoryIndex:
         states = (JobState.QUEUED, JobState.RUNNING)
         return {key: found[key] for key in product(JobKind, states)}
 
+    def pools(self) -> dict[str, PoolLoad]:
+        return {pool: self._load(pool) for pool in {job.pool for job in self.records.values()}}
+
+    def _load(self, pool: str) -> PoolLoad:
+        mine = [job for job in self.records.values() if job.pool == pool]
+        queued = [job for job in mine if job.state is JobState.QUEUED]
+        since = [self.back.get(job.id, job.create_time) for job in queued]
+        running = sum(job.state is JobState.RUNNING for job in mine)
+        return PoolLoad(len(queued), running, min(since, default=None))
+
+    def running_since(self) -> dict[JobKind, dict[str, datetime]]:
+        return {
+            kind: {
+                job.id: job.start_time
+                for job in self.running()
+                if job.kind is kind and job.start_time
+            }
+            for kind in JobKind
+        }
+
+    def take_ended(self) -> dict[tuple[JobKind, JobState], int]:
+        taken, self.ended = dict(self.ended), Counter()
+        return taken
+
     def is_built(self) -> bool:
         return self.built
 
     def begin_build(self) -> str:
-        self.building = "build"
-        return self.building
+        build = f"build {len(self.building)}"
+        self.building.add(build)
+        return build
 
     def mark_built(self, build: str) -> bool:
-        self.built = self.building == build
-        return self.built
+        self.built = self.built or build in self.building
+        return build in self.building
+
+    def mend(self) -> None:
+        pass
 
     def delete(self, job_id: str) -> None:
         self.records.pop(job_id, None)
@@ -153,6 +189,9 @@ class MemoryIndex:
         if not self.built:
             return None
         return self.requests.setdefault(key, job_id) if key else job_id
+
+    def bound_request(self, key: str) -> str | None:
+        return self.requests.get(key)
 
     def rebind_request(self, key: str, job_id: str, *, instead_of: str) -> None:
         if self.requests.get(key) == instead_of:
@@ -234,6 +273,7 @@ class MemoryLive:
     beats: Counter[str] = field(default_factory=Counter)
     fences: dict[str, int] = field(default_factory=dict)
     live: dict[str, tuple[Progress, dict[str, float]]] = field(default_factory=dict)
+    said: dict[str, float] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     leader: str = ""
 
@@ -285,9 +325,18 @@ class MemoryLive:
     def set_progress(self, job_id: str, progress: Progress, metrics: dict[str, float]) -> None:
         _, before = self.progress(job_id)
         self.live[job_id] = (progress, before | metrics)
+        self.said[job_id] = time.monotonic()
 
     def progress(self, job_id: str) -> tuple[Progress | None, dict[str, float]]:
         return self.live.get(job_id, (None, {}))
+
+    def told(self, job_ids: Sequence[str]) -> dict[str, tuple[Progress, float]]:
+        now = time.monotonic()
+        return {
+            job_id: (self.live[job_id][0], now - self.said[job_id])
+            for job_id in job_ids
+            if job_id in self.live
+        }
 
     def lead(self, owner: str, *, ttl_s: float) -> bool:
         del ttl_s
@@ -310,19 +359,24 @@ class MemoryLive:
 
 @dataclass
 class MemoryQueue:
-    """Job ids in a list, the most urgent first."""
+    """Job ids in a list, the most urgent first, and the pool of each that is not the usual one."""
 
     messages: list[tuple[int, str]] = field(default_factory=list)
+    pools: dict[str, str] = field(default_factory=dict)
 
-    def submit(self, job_id: str, *, priority: int) -> None:
+    def submit(self, job_id: str, *, priority: int, pool: str) -> None:
         self.messages.append((-priority, job_id))
         self.messages.sort(key=lambda item: item[0])
+        if pool != DEFAULT_POOL:
+            self.pools[job_id] = pool
 
-    def waiting(self) -> set[str]:
-        return {job_id for _, job_id in self.messages}
+    def waiting(self, pools: Collection[str]) -> set[str]:
+        return {
+            job_id for _, job_id in self.messages if self.pools.get(job_id, DEFAULT_POOL) in pools
+        }
 
-    def depth(self) -> int:
-        return len(self.messages)
+    def depth(self, pools: Collection[str]) -> int:
+        return sum(self.pools.get(job_id, DEFAULT_POOL) in pools for _, job_id in self.messages)
 
 
 @dataclass

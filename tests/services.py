@@ -68,7 +68,7 @@ def own_settings(name: str, folder: Path, *, port: int, metrics: int) -> dict[st
     """The variables that are a process's own."""
     holder = {"id": "test", "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "role": "admin"}
     if name == "distill":
-        return {"HISTILL_WORKER__METRICS_PORT": str(metrics)}
+        return {"HISTILL_WORKER__METRICS_PORT": str(metrics), "HISTILL_WORKER__HEALTH_PORT": "-1"}
     return {
         "HISTILL_SERVER__HOST": "127.0.0.1",
         "HISTILL_SERVER__PORT": str(port),

@@ -187,7 +187,7 @@ def _redeliver(system: System, _: random.Random) -> None:
 
     queue = CeleryJobQueue.connect(RedisSettings.model_validate({"url": system.url}))
     for key in _leases(system):
-        queue.submit(key.split(":")[2], priority=9)
+        queue.submit(key.split(":")[2], priority=9, pool="default")
 
 
 def _lose_messages(system: System, _: random.Random) -> None:

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from conftest import end, free_port, run_s3, wait_for_port
 from histill.adapters.s3 import S3ObjectStore
+from probing import NOT_SERVING, SERVING, becomes, status
 from running import running
 from services import service, settings_of
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from conftest import S3, Valkey
     from services import Service
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 READY = ("", "histill.api.registry.v1.RegistryService", "histill.api.access.v1.AccessService")
 SILENCE_S = 1.0
 
@@ -53,19 +52,6 @@ def registry(tmp_path: Path, port: int, variables: dict[str, str]) -> Iterator[S
         wait_for_port(port)
         becomes(port, dict.fromkeys((*READY, "liveness"), SERVING))
         yield started
-
-
-def status(port: int, name: str) -> int:
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        return int(stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status)
-
-
-def becomes(port: int, wanted: dict[str, int], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while (found := {name: status(port, name) for name in wanted}) != wanted:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
 
 
 def child_of(port: int) -> int:

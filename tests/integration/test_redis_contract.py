@@ -20,6 +20,7 @@ from histill.core.errors import InvalidArgumentError, QueueUnavailableError, Set
 from histill.core.events import JobEvent
 from histill.core.jobs import Job, JobKind, JobState, Progress
 from histill.core.names import new_job_id
+from histill.core.pools import PoolLoad
 from histill.core.projects import DEFAULT, numbered
 from histill.core.settings import RedisSettings
 from histill.core.specs import SupervisedSpec
@@ -126,7 +127,7 @@ def test_an_index_that_was_lost_while_it_was_filled_is_not_built(ports: Ports) -
     build = ports.index.begin_build()
     ports.index.begin_build()
     if isinstance(ports.index, MemoryIndex):
-        ports.index.building = ""
+        ports.index.building.clear()
     elif isinstance(ports.index, RedisJobIndex):
         ports.index._client.flushall()
     assert not ports.index.mark_built(build)
@@ -168,6 +169,78 @@ def test_a_saved_record_replaces_and_a_deleted_one_is_gone(ports: Ports) -> None
     assert ports.index.get(old.id) is None
     assert page(ports) == []
     assert set(ports.index.counts().values()) == {0}
+
+
+def test_each_pool_counts_what_waits_and_what_runs(ports: Ports) -> None:
+    """Wherever a job is now; the oldest is the first that was accepted, whatever came later."""
+    first, second, other = job(1), job(2), job(3).model_copy(update={"pool": "gpu"})
+    for each in (second, first, other):
+        ports.index.save(each)
+    assert ports.index.pools() == {
+        "default": PoolLoad(2, 0, START + timedelta(minutes=1)),
+        "gpu": PoolLoad(1, 0, START + timedelta(minutes=3)),
+    }
+    running = moved(first, JobState.RUNNING)
+    ports.index.save(running)
+    assert ports.index.pools()["default"] == PoolLoad(1, 1, START + timedelta(minutes=2))
+    since = {kind: jobs for kind, jobs in ports.index.running_since().items() if jobs}
+    assert since == {JobKind.SUPERVISED: {first.id: START}}
+    ports.index.save(moved(running, JobState.SUCCEEDED))
+    ports.index.save(moved(second, JobState.CANCELLED))
+    ports.index.delete(other.id)
+    assert all(load == PoolLoad() for load in ports.index.pools().values())
+
+
+def test_a_job_that_was_put_back_waits_anew(ports: Ports) -> None:
+    """The hours that it ran are none that it waited; later changes are no new wait."""
+    running = job().moved_to(JobState.RUNNING, at=START, revision=1)
+    ports.index.save(running)
+    before = datetime.now(UTC)
+    queued = moved(running, JobState.QUEUED)
+    ports.index.save(queued)
+    oldest = ports.index.pools()["default"].oldest
+    assert oldest is not None
+    # Milliseconds are all that is kept.
+    assert oldest >= before - timedelta(milliseconds=1)
+    time.sleep(0.1)
+    ports.index.save(queued.model_copy(update={"revision": queued.revision + 1}))
+    assert ports.index.pools()["default"].oldest == oldest
+
+
+def test_each_ending_is_told_once(ports: Ports) -> None:
+    """However often it is saved, changed or closed afterwards; an unknown job's is not."""
+    ended = moved(moved(job(), JobState.RUNNING), JobState.FAILED)
+    ports.index.save(ended)
+    assert ports.index.take_ended() == {}
+    waiting = job()
+    ports.index.save(waiting)
+    running = moved(waiting, JobState.RUNNING)
+    ports.index.save(running)
+    done = moved(running, JobState.SUCCEEDED)
+    cancelled = moved(job(), JobState.CANCELLED)
+    ports.index.save(cancelled.model_copy(update={"state": JobState.QUEUED, "revision": 0}))
+    for each in (done, done, cancelled):
+        ports.index.save(each)
+    ports.index.save(done.model_copy(update={"closed": True, "revision": done.revision + 1}))
+    assert ports.index.take_ended() == {
+        (JobKind.SUPERVISED, JobState.SUCCEEDED): 1,
+        (JobKind.SUPERVISED, JobState.CANCELLED): 1,
+    }
+    assert ports.index.take_ended() == {}
+
+
+def test_progress_says_for_how_long_it_is_old(ports: Ports) -> None:
+    """Of those jobs that told any; each telling begins anew."""
+    progress = Progress(stage="training", step=1, steps=2)
+    ports.live.set_progress("a", progress, {})
+    ports.live.set_progress("b", progress, {})
+    time.sleep(0.5)
+    ports.live.set_progress("b", progress, {})
+    told = ports.live.told(["a", "b", "c"])
+    assert {name: said for name, (said, _) in told.items()} == {"a": progress, "b": progress}
+    assert told["a"][1] >= 0.5
+    assert told["a"][1] - told["b"][1] > 0.4
+    assert ports.live.told([]) == {}
 
 
 def test_an_idempotency_key_stays_with_its_first_job(ports: Ports) -> None:
@@ -426,11 +499,15 @@ def test_projects_count_apart(ports: Ports) -> None:
 
 def test_the_queue_counts_what_waits(ports: Ports) -> None:
     """Each submitted id is one waiting message."""
-    assert ports.queue.depth() == 0
-    ports.queue.submit("a", priority=0)
-    ports.queue.submit("b", priority=9)
-    assert ports.queue.depth() == 2
-    assert ports.queue.waiting() == {"a", "b"}
+    pools = ("default", "gpu", "empty")
+    assert ports.queue.depth(pools) == 0
+    ports.queue.submit("a", priority=0, pool="default")
+    ports.queue.submit("b", priority=9, pool="default")
+    ports.queue.submit("c", priority=9, pool="gpu")
+    assert ports.queue.depth(pools) == 3
+    assert ports.queue.waiting(pools) == {"a", "b", "c"}
+    assert (ports.queue.depth(["default"]), ports.queue.depth(["gpu"])) == (2, 1)
+    assert ports.queue.waiting(["gpu"]) == {"c"}
 
 
 def test_a_lock_whose_holder_died_is_broken_whatever_the_clock_says(
@@ -485,7 +562,7 @@ def test_a_server_that_is_away_is_named_without_its_password() -> None:
         RedisJobIndex(connect(away)).ping()
     assert "secret" not in str(caught.value)
     with pytest.raises(QueueUnavailableError, match="HISTILL_REDIS__URL"):
-        CeleryJobQueue.connect(away).submit("j", priority=0)
+        CeleryJobQueue.connect(away).submit("j", priority=0, pool="default")
 
 
 def test_a_url_that_is_none_is_told_without_its_parts() -> None:

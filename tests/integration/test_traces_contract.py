@@ -73,7 +73,7 @@ def test_every_type_is_searched(valkey: Valkey) -> None:
         client.xadd("histill:stream", {"event": "quartz" if index == 1100 else "a"})
     client.set("elsewhere", "quartz")
     job = new_job_id()
-    CeleryJobQueue.connect(valkey.settings).submit(job, priority=3)
+    CeleryJobQueue.connect(valkey.settings).submit(job, priority=3, pool="default")
     traces = RedisTraces(client)
     found = traces.find(lambda text: "quartz" in text)[1]
     assert {each.key for each in found} == {
@@ -83,7 +83,7 @@ def test_every_type_is_searched(valkey: Valkey) -> None:
     queued = traces.find(lambda text: job in text)[1]
     assert len(queued) == 1
     assert traces.erase(queued) == 1
-    assert CeleryJobQueue.connect(valkey.settings).waiting() == set()
+    assert CeleryJobQueue.connect(valkey.settings).waiting(["default"]) == set()
     assert client.llen("histill:list") == 2
     assert client.xlen("histill:stream") == 1199
 

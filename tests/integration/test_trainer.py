@@ -53,12 +53,13 @@ def test_a_training_leaves_a_model_that_segments(teacher: tuple[Workdir, str]) -
 
 
 def test_the_trainer_tells_its_stages(teacher: tuple[Workdir, str]) -> None:
-    """Events are JSON lines that go from training to exporting and end at the last step."""
+    """Events are JSON lines that go from training to quantizing and end at the last step."""
     told = events(teacher[1])
     stages = list(dict.fromkeys(event.progress.stage for event in told))
-    assert stages == ["training", "validating", "exporting"]
+    assert stages == ["training", "validating", "exporting", "quantizing"]
     assert any("loss" in event.metrics for event in told)
-    assert told[-1].metrics["val_dice"] == teacher[0].read_result().metrics["dice"]
+    exporting = next(event for event in told if event.progress.stage == "exporting")
+    assert exporting.metrics["val_dice"] == teacher[0].read_result().metrics["dice"]
     assert (told[-1].progress.step, told[-1].progress.steps) == (60, 60)
 
 

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from histill.core.errors import DeadlineExceededError, ResourceExhaustedError
+from histill.inference import measures
 from histill.inference.lanes import Lane, nothing
+from histill.inference.measures import Refusal
 from histill.inference.slots import Slots
 
 if TYPE_CHECKING:
@@ -48,6 +50,19 @@ class Admission:
         self._large = {urgent: Slots(workers) for urgent in (False, True)}
         self._mean_s = 0.1
 
+    def show(self, slots: int) -> None:
+        """Tells from now on how much is inside, and how much of it has to wait.
+
+        Whoever is inside beyond the slots waits for somebody, in whatever stage: neither tiles
+        nor batches nor decoding make a difference to how much more could be taken in.
+
+        Args:
+            slots: Requests that may be worked on at a time: workers times images of a run.
+        """
+        measures.SLOTS.set(slots)
+        measures.RUNNING.set_function(lambda: min(self._inside.total(), slots))
+        measures.WAITING.set_function(lambda: max(self._inside.total() - slots, 0))
+
     @contextmanager
     def admitted(self, call: Call) -> Iterator[None]:
         """Holds a place for the whole of a request.
@@ -63,6 +78,9 @@ class Admission:
         self._of_project[mine] += 1
         try:
             yield
+        except DeadlineExceededError:
+            measures.refused(Refusal.EXPIRED)
+            raise
         finally:
             self._inside[call.urgent] -= 1
             self._of_project[mine] -= 1
@@ -72,12 +90,14 @@ class Admission:
     def _check(self, call: Call) -> None:
         inside, own = self._inside[call.urgent], self._of_project[call.project, call.urgent]
         if self._most_of_project and own >= self._most_of_project:
+            measures.refused(Refusal.PROJECT)
             raise ResourceExhaustedError(
                 f"{own} requests of project {call.project} are being worked on or wait, which is "
                 "all that it may have (HISTILL_INFERENCE__MAX_PER_PROJECT)",
                 retry_after_s=self._later(own),
             )
         if inside >= self._most:
+            measures.refused(Refusal.FULL)
             raise ResourceExhaustedError(
                 f"{inside} requests are being worked on or wait, which is all that may "
                 "(HISTILL_INFERENCE__MAX_QUEUE)",
@@ -87,6 +107,7 @@ class Admission:
         # service refuse all that follows, and never learn that it is quick again.
         wait = self._wait_s(urgent=call.urgent)
         if call.left_s is not None and wait > call.left_s:
+            measures.refused(Refusal.HOPELESS)
             raise DeadlineExceededError(
                 f"about {wait:.2g} s of other work comes first, and the deadline leaves "
                 f"{max(0.0, call.left_s):.2g} s; nothing was done"

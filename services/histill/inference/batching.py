@@ -19,10 +19,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+import structlog
+
 from histill.core.errors import DeadlineExceededError
 from histill.inference.call import Call
 from histill.inference.joint import Wanted, answers
 from histill.inference.slots import TOO_LATE
+from histill.inference.stages import tell_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,10 +34,13 @@ if TYPE_CHECKING:
     from histill.inference.joint import Outputs, Pixels
     from histill.inference.models import LoadedModel
     from histill.inference.settings import BatchLimits
+    from histill.inference.stages import Stages
     from histill.inference.watch import Watch
 
     # Padded height and width, in strides of the network, and whether it is urgent.
     Bucket = tuple[int, int, bool]
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +50,27 @@ class _Request:
     Attributes:
         wanted: Images and outputs.
         call: The caller's terms.
+        stages: Of a request that is traced.
         answered: Gets the outputs, or what went wrong.
         asked: ``time.monotonic()``.
     """
 
     wanted: Wanted
     call: Call
+    stages: Stages | None
     answered: asyncio.Future[Outputs | Exception]
     asked: float = field(default_factory=time.monotonic)
+
+    async def answer(self) -> Outputs:
+        """The outputs.
+
+        Raises:
+            Exception: What went wrong.
+        """
+        found = await self.answered
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def refuse(self) -> None:
         """Answers that it is too late, unless it was answered."""
@@ -161,17 +180,20 @@ class Batcher:
         loop, left = asyncio.get_running_loop(), call.left_s
         if left is not None and left <= 0:
             raise DeadlineExceededError(TOO_LATE)
-        request = _Request(Wanted(images, outputs), call, loop.create_future())
+        request = _Request(Wanted(images, outputs), call, watch.stages, loop.create_future())
         batch = self._joined(model, request)
         expiry = loop.call_later(left, batch.refuse, request) if left is not None else None
         try:
-            found = await request.answered
+            found = await request.answer()
+        except BaseException:
+            # Whoever was too late when the turn came is in no run.
+            began = batch.began if request in batch.requests else None
+            watch.unanswered(request.asked, began)
+            raise
         finally:
             if expiry is not None:
                 expiry.cancel()
             self._left(batch, request)
-        if isinstance(found, Exception):
-            raise found
         watch.runs += batch.runs
         batch.runs = []
         return found, (batch.began or request.asked) - request.asked, batch.took
@@ -243,6 +265,14 @@ class Batcher:
         for request, answer in zip(batch.requests, found, strict=True):
             if not request.answered.done():
                 request.answered.set_result(answer)
+        # Behind the answers, so that nothing about traces can keep them from anybody; before the
+        # callers go on, since nothing is awaited in between.
+        if batch.began is not None:
+            told = [each.stages for each in batch.requests]
+            try:
+                tell_run(batch.model, told, images=batch.size, began=batch.began, took=batch.took)
+            except Exception:
+                log.exception("run_not_traced")
 
     def _begin(self, batch: _Batch) -> None:
         """It is the batch's turn: those who gave up are out, nobody else comes in."""

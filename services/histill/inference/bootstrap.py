@@ -81,6 +81,7 @@ async def run(settings: InferenceSettings) -> None:
         # One worker of a GPU waits for many images.
         coders=cores() if device == "cuda" else workers,
     )
+    admission.show(workers * largest)
     computer = Computer(
         admission,
         tile=part.tile,

@@ -54,6 +54,18 @@ class Step:
     pixels: Pixels
 
 
+@dataclass
+class _Turn:
+    """When the first of some computations began, as ``time.monotonic()`` tells it."""
+
+    came: float | None = None
+
+    def come(self) -> None:
+        """It begins now, unless it has."""
+        if self.came is None:
+            self.came = time.monotonic()
+
+
 class Computer:
     """Classes of pixels, whole where an image fits a tile, tile by tile where not.
 
@@ -127,22 +139,27 @@ class Computer:
         self, model: LoadedModel, canvas: Canvas, watch: Watch, call: Call
     ) -> AsyncGenerator[Step]:
         """Tile by tile, a slot for each: small images pass in between, and a cancel ends it."""
+        turn = _Turn()
         ahead = Ahead(
             (partial(_one_tile, model.runtime, canvas, tile) for tile in canvas.tiles),
-            lambda work: self._run(work, 1, watch, call),
+            lambda work: self._run(work, 1, watch, call, turn),
             # Large images share the slots out among them.
             active=lambda: max(1, self._admission.workers // self._tiled),
         )
         began = time.monotonic()
         async with aclosing(ahead.results()) as results:
             for number, tile in enumerate(canvas.tiles):
-                (pixels, found), waited, _ = await anext(results)
+                try:
+                    (pixels, found), waited, _ = await anext(results)
+                except BaseException:
+                    watch.unanswered(began, began if number else turn.came)
+                    raise
                 if not number:
-                    watch.seconds["queue"] += waited
+                    watch.spent("queue", began, began + waited)
                     began += waited
                 part = await asyncio.to_thread(canvas.add, tile, found)
                 # By the clock: several tiles are computed at a time.
-                watch.seconds["compute"] += time.monotonic() - began
+                watch.spent("compute", began, time.monotonic())
                 yield Step(part, (number + 1) / len(canvas.tiles), pixels)
                 began = time.monotonic()
 
@@ -206,22 +223,34 @@ class Computer:
                 )
             else:
                 work = partial(_alone, model.runtime, outputs, part)
-                made, waited, took = await self._run(work, len(part), watch, call)
-            watch.seconds["queue"] += waited
-            watch.seconds["compute"] += took
+                made, waited, took = await self._one(work, len(part), watch, call)
+            computing = time.monotonic() - took
+            watch.spent("queue", computing - waited, computing)
+            watch.spent("compute", computing, computing + took)
             parts.append(made)
         return (
             parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
         )
 
-    async def _run(
+    async def _one(
         self, work: Callable[[], T], size: int, watch: Watch, call: Call
+    ) -> tuple[T, float, float]:
+        """As ``_run``; where there is no result, the watch gets the times all the same."""
+        asked, turn = time.monotonic(), _Turn()
+        try:
+            return await self._run(work, size, watch, call, turn)
+        except BaseException:
+            watch.unanswered(asked, turn.came)
+            raise
+
+    async def _run(
+        self, work: Callable[[], T], size: int, watch: Watch, call: Call, turn: _Turn
     ) -> tuple[T, float, float]:
         """The result, seconds of waiting, and seconds of computing."""
         started = time.monotonic()
-        result, waited = await self._admission.compute(work, call)
+        result, waited = await self._admission.compute(work, call, turn=turn.come)
         took = time.monotonic() - started - waited
-        watch.runs.append((size, took))
+        watch.ran(size, took)
         return result, waited, took
 
 

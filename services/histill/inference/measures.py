@@ -6,7 +6,9 @@ models in the registry that were loaded. A name that is only asked for makes no 
 
 from __future__ import annotations
 
-from prometheus_client import Gauge, Histogram
+from enum import StrEnum
+
+from prometheus_client import Counter, Gauge, Histogram
 
 STAGE_SECONDS = Histogram(
     "histill_inference_stage_seconds",
@@ -21,3 +23,46 @@ BATCH_SIZE = Histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )
 MODELS_LOADED = Gauge("histill_models_loaded", "Models in memory and warm.")
+SLOTS = Gauge("histill_inference_slots", "Requests that may be worked on at a time.")
+RUNNING = Gauge("histill_inference_running", "Requests that are worked on, up to all slots.")
+WAITING = Gauge("histill_inference_waiting", "Requests that are inside beyond the slots.")
+REFUSED = Counter(
+    "histill_inference_refused_total", "Requests that were sent away undone.", ["reason"]
+)
+STREAMED = Counter(
+    "histill_inference_streamed_total",
+    "Requests within streams of ModelStreamInfer, which end with OK whatever became of them.",
+    ["grpc_code"],
+)
+
+
+class Refusal(StrEnum):
+    """Why a request was sent away.
+
+    Attributes:
+        FULL: Every place is taken.
+        PROJECT: Every place of its project is taken.
+        HOPELESS: The work of others would outlast its deadline.
+        EXPIRED: Its deadline passed before it was done.
+        UPLOADS: Too many bytes are on their way in.
+        MEMORY: There was none left for an image of its size.
+    """
+
+    FULL = "full"
+    PROJECT = "project"
+    HOPELESS = "hopeless"
+    EXPIRED = "expired"
+    UPLOADS = "uploads"
+    MEMORY = "memory"
+
+
+# From the start: the first one is an increase then.
+for _reason in Refusal:
+    REFUSED.labels(_reason)
+for _code in ("OK", "UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"):
+    STREAMED.labels(_code)
+
+
+def refused(reason: Refusal) -> None:
+    """Counts one request that was sent away."""
+    REFUSED.labels(reason).inc()

@@ -10,7 +10,7 @@ import structlog
 from histill.api.inference.v2 import grpc_service_pb2 as pb
 from histill.api.inference.v2 import grpc_service_pb2_grpc as rpc
 from histill.core.errors import HistillError, InvalidArgumentError, ResourceExhaustedError
-from histill.inference import described, parameters, tensors
+from histill.inference import described, measures, parameters, tensors
 from histill.inference.call import call_of
 from histill.inference.owned import Owned
 from histill.inference.servicer import HEADROOM_BYTES
@@ -216,6 +216,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
                 try:
                     final = parameters.flag(request, "triton_enable_empty_final_response")
                     response.infer_response.CopyFrom(await self._infer(request, context))
+                    measures.STREAMED.labels("OK").inc()
                 except HistillError as exc:
                     response.error_message = self._told(exc)
                     response.infer_response.id = request.id
@@ -228,6 +229,7 @@ class OpenInferenceServicer(rpc.GRPCInferenceServiceServicer):
         """An error within a stream, whose status is that of the whole."""
         status = to_status(exc)
         code = code_of(exc).name
+        measures.STREAMED.labels(code).inc()
         audit.note(code=code)
         audit.note_refusal(exc)
         if code == "INTERNAL":

@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
+from histill.inference import measures
 from histill.inference.findings import Findings
+from histill.inference.measures import Refusal
 from histill.inference.owned import Owned
 from histill.inference.requests import Answer
 from histill.inference.watch import Watch
@@ -166,12 +168,15 @@ class Segmenter:
             yield
         except MemoryError as exc:
             counts.failed(watch)
+            measures.refused(Refusal.MEMORY)
             raise ResourceExhaustedError(
                 "not enough memory for an image of this size", retry_after_s=1.0
             ) from exc
         except BaseException:
             counts.failed(watch)
             raise
+        finally:
+            watch.trace(model)
         counts.answered(watch, images=images)
         watch.report(model.project, model.manifest.name)
 

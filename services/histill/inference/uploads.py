@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from histill.core.errors import InvalidArgumentError, ResourceExhaustedError
 from histill.core.pace import MIN_BYTES_PER_S, Pace
+from histill.inference import measures
+from histill.inference.measures import Refusal
 from histill.ml.nameless import nameless_file
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class Uploads:
             self._announced.total() + size > self._max_bytes
             or self._announced[project] + size > self._max_of_one
         ):
+            measures.refused(Refusal.UPLOADS)
             raise ResourceExhaustedError("too many files are on their way in", retry_after_s=2.0)
         self._announced[project] += size
         try:

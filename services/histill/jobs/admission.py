@@ -43,7 +43,13 @@ class Find(Protocol):
 
 
 def accepted(
-    message: job_pb2.Job, request_id: str, *, project: str, find: Find, clock: Clock
+    message: job_pb2.Job,
+    request_id: str,
+    *,
+    project: str,
+    pools: Sequence[str],
+    find: Find,
+    clock: Clock,
 ) -> Job:
     """The job that a request asks for, with every field checked.
 
@@ -51,6 +57,7 @@ def accepted(
         message: What is asked for.
         request_id: Its idempotency key, or empty.
         project: Whose job it is to be.
+        pools: Of workers, that it may name; the first is taken when it names none.
         find: Finds a manifest of that project by its reference.
         clock: For the time of its creation.
 
@@ -58,7 +65,7 @@ def accepted(
         InvalidArgumentError: Names each field that is wrong.
         NotFoundError: The dataset or a teacher does not exist.
     """
-    found = list(_wrong_fields(message, request_id))
+    found = list(_wrong_fields(message, request_id, pools))
     try:
         spec = messages.spec_of(message)
     except InvalidArgumentError as exc:
@@ -73,17 +80,23 @@ def accepted(
         project=project,
         display_name=message.display_name,
         priority=message.priority,
+        pool=message.pool or pools[0],
         request_id=request_id,
     )
 
 
-def _wrong_fields(message: job_pb2.Job, request_id: str) -> Iterator[FieldViolation]:
+def _wrong_fields(
+    message: job_pb2.Job, request_id: str, pools: Sequence[str]
+) -> Iterator[FieldViolation]:
     set_fields = {field.name for field, _ in message.ListFields()}
     for name in _OUTPUT_ONLY:
         if name in set_fields:
             yield FieldViolation(f"job.{name}", "is set by the service; leave it out")
     if not 0 <= message.priority <= MAX_PRIORITY:
         yield FieldViolation("job.priority", f"must be from 0 to 9; it is {message.priority}")
+    if message.pool and message.pool not in pools:
+        words = f"there is no such pool of workers; there are {', '.join(pools)}"
+        yield FieldViolation("job.pool", words)
     if len(message.display_name) > _MAX_DISPLAY_NAME:
         yield FieldViolation("job.display_name", f"is longer than {_MAX_DISPLAY_NAME} characters")
     if not _REQUEST_ID.fullmatch(request_id):

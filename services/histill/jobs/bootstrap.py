@@ -22,7 +22,9 @@ from histill.api.privacy.v1 import privacy_service_pb2, privacy_service_pb2_grpc
 from histill.core.clock import utc_now
 from histill.core.errors import HistillError, UnavailableError
 from histill.core.job_store import JobStore
+from histill.jobs.gauges import Gauges
 from histill.jobs.known import Known
+from histill.jobs.mending import mend_now_and_then
 from histill.jobs.privacy import PrivacyServicer
 from histill.jobs.purging import Purging
 from histill.jobs.reaper import Reaper
@@ -52,14 +54,24 @@ async def run(settings: JobsSettings) -> None:
     jobs = JobStore(objects, index, RedisEventLog(redis), utc_now)
     queue = CeleryJobQueue.connect(settings.redis)
     watching = Watching(jobs)
-    servicer = JobsServicer(objects, jobs, live, queue, watching, Known(objects), utc_now)
+    pools = settings.jobs.pools
+    servicer = JobsServicer(objects, jobs, live, queue, watching, Known(objects), utc_now, pools)
     sweeper = Sweeper(objects, jobs, settings.sweeper)
     privacy = PrivacyServicer(
         Purging(
             objects, jobs, live, RedisTraces(redis), RedisHoldings(redis), settings.purge.wait_s
         )
     )
-    reaper = Reaper(uuid.uuid4().hex, jobs, index, live, queue, settings.reaper, utc_now)
+    reaper = Reaper(
+        uuid.uuid4().hex,
+        jobs,
+        index,
+        live,
+        queue,
+        Gauges(index, live, pools, utc_now),
+        settings.reaper,
+        utc_now,
+    )
     rebuilt = asyncio.Event()
 
     async def keep() -> None:
@@ -93,6 +105,7 @@ async def run(settings: JobsSettings) -> None:
     keeper = asyncio.create_task(keep())
     # Beside the reaper: it reads the whole store, and lost workers must not wait for that.
     broom = asyncio.create_task(sweeper.run(lambda: reaper.leads))
+    mender = asyncio.create_task(mend_now_and_then(index, lambda: reaper.leads))
     try:
         with audit_trail(
             settings.audit, settings.s3, objects, process="jobs", clock=utc_now
@@ -108,6 +121,6 @@ async def run(settings: JobsSettings) -> None:
                 audit=Audit(trail, settings.audit.when_full, utc_now),
             )
     finally:
-        keeper.cancel()
-        broom.cancel()
+        for each in (keeper, broom, mender):
+            each.cancel()
         watching.stop()

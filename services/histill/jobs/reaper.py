@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from histill.core.clock import Clock
     from histill.core.job_store import JobStore
     from histill.core.ports import JobIndex, JobQueue, LiveState, SeenLease
+    from histill.jobs.gauges import Gauges
     from histill.jobs.settings import ReaperPart
 
 log = structlog.get_logger()
@@ -62,6 +63,7 @@ class Reaper:
     index: JobIndex
     live: LiveState
     queue: JobQueue
+    gauges: Gauges
     settings: ReaperPart
     clock: Clock
     unrenewed: Patience = field(default_factory=Patience)
@@ -84,22 +86,30 @@ class Reaper:
 
     def look(self) -> None:
         """One look at every job that runs, and now and then at those that wait."""
+        try:
+            self._look()
+            measures.LOOKED.set_to_current_time()
+        finally:
+            self.gauges.age()
+
+    def _look(self) -> None:
         leads = self.live.lead(self.owner, ttl_s=3 * self.settings.every_s + 5)
-        if leads and not self.index.is_built():
+        built = self.index.is_built()
+        if leads and not built:
             log.info("index_rebuilt", jobs=self.jobs.rebuild())
-        depth = self.queue.depth()
-        # By every replica: the gauges of a former leader would stand still for ever.
-        self._publish(depth)
+        # Those of a pool that the settings name no more are kept, too.
+        loads = self.gauges.loads()
+        depth = self.queue.depth(loads)
+        if leads or built:
+            # By every replica: the gauges of a former leader would stand still for ever. Not from
+            # an index without its data: workers that are scaled by them would be taken away.
+            self.gauges.publish(depth, loads)
         if leads:
-            self._look_at_queued(depth)
+            self._look_at_queued(depth, loads)
             self._look_at_running()
             self._look_at_ended()
+            self._count_ended()
         self.leads = leads
-
-    def _publish(self, depth: int) -> None:
-        measures.QUEUE_DEPTH.set(depth)
-        for (kind, state), count in self.index.counts().items():
-            measures.JOBS.labels(kind, state).set(count)
 
     def _look_at_running(self) -> None:
         running = self.index.running()
@@ -114,11 +124,11 @@ class Reaper:
                 with _alone(job.id):
                     self._take_back(job, _token(lease))
 
-    def _look_at_queued(self, depth: int) -> None:
+    def _look_at_queued(self, depth: int, pools: Collection[str]) -> None:
         if depth and time.monotonic() - self._scanned < self.settings.scan_s:
             return
         self._scanned = time.monotonic()
-        missing = self.index.queued() - (self.queue.waiting() if depth else set())
+        missing = self.index.queued() - (self.queue.waiting(pools) if depth else set())
         missing -= self._being_taken(missing)
         waited = self.messageless.waited(missing)
         for job_id in sorted(missing):
@@ -159,18 +169,32 @@ class Reaper:
                 with _alone(job_id):
                     self._close(job_id)
 
+    def _count_ended(self) -> None:
+        # Whoever ended them: a worker may be gone before anybody reads its counters.
+        for (kind, state), count in self.index.take_ended().items():
+            measures.ENDED.labels(kind, state).inc(count)
+
     def _take_back(self, job: Job, seen: str) -> None:
         if not self.live.revoke_lease(job.id, seen, floor=job.fence):
             return  # somebody is alive after all
+        taken = False
+
+        def take(now: Job) -> Job:
+            nonlocal taken
+            after = self._lost(now, seen=job)
+            taken = after is not now
+            return after
+
         try:
-            moved = self.jobs.update(job.id, lambda now: self._lost(now, seen=job))
+            moved = self.jobs.update(job.id, take)
         except IllegalMoveError:
             return  # it ended meanwhile
         except NotFoundError:
             self.index.delete(job.id)
             return
-        if moved.state is JobState.RUNNING or moved.attempt != job.attempt:
-            return  # another worker has it by now
+        if not taken:
+            return  # another worker has it by now, or it ended
+        measures.LOST.inc()
         self.live.clear(job.id)
         log.warning("worker_lost", job=job.name, attempt=job.attempt, now=moved.state)
         if moved.state is JobState.QUEUED:
@@ -200,7 +224,7 @@ class Reaper:
         return job.moved_to(JobState.FAILED, at=self.clock(), error=error)
 
     def _submit(self, job: Job, why: str) -> None:
-        self.queue.submit(job.id, priority=job.priority)
+        self.queue.submit(job.id, priority=job.priority, pool=job.pool)
         log.info("job_resubmitted", job=job.name, why=why)
 
     def _close(self, job_id: str) -> None:

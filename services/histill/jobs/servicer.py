@@ -20,10 +20,12 @@ from histill.core.errors import (
     QueueUnavailableError,
 )
 from histill.core.job_keys import report_key, samples_key
-from histill.core.jobs import Job, JobState
+from histill.core.jobs import Job, JobState, Origin
 from histill.core.names import parse_job_name
+from histill.core.pools import DEFAULT_POOL
 from histill.jobs.admission import accepted
-from histill.rpc.interceptor import current_caller
+from histill.rpc.interceptor import current_caller, current_request_id
+from histill.rpc.tracing import traceparent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,6 +57,7 @@ class JobsServicer(rpc.DistillationServiceServicer):
     watching: Watching
     known: Known
     clock: Clock
+    pools: tuple[str, ...] = (DEFAULT_POOL,)
 
     async def CreateJob(  # noqa: N802 - the API's name
         self, request: pb.CreateJobRequest, context: Context
@@ -69,19 +72,31 @@ class JobsServicer(rpc.DistillationServiceServicer):
             request.job,
             request.request_id,
             project=project,
+            pools=self._pools(project, request),
             find=partial(self.known.find, project),
             clock=self.clock,
         )
-        job = self.jobs.create(asked)
+        origin = Origin(request_id=current_request_id(), traceparent=traceparent())
+        job = self.jobs.create(
+            asked.model_copy(update={"origin": origin}), any_pool=not request.job.pool
+        )
         if job.state is JobState.QUEUED and not job.attempt:
             # A repeated request too: the first may have ended before this, and a second
             # message finds the job leased or ended.
             try:
-                self.queue.submit(job.id, priority=job.priority)
+                self.queue.submit(job.id, priority=job.priority, pool=job.pool)
             except QueueUnavailableError as exc:
                 # It is stored, and so accepted: the reaper submits it once Redis is back.
                 log.warning("submit_postponed", job=job.name, why=str(exc))
         return messages.job_message(job)
+
+    def _pools(self, project: str, request: pb.CreateJobRequest) -> tuple[str, ...]:
+        """Those that a request may name: a repeated one also its first call's, now gone."""
+        named, key = request.job.pool, request.request_id
+        if not named or not key or named in self.pools:
+            return self.pools
+        earlier = self.jobs.of_request(project, key)
+        return (*self.pools, named) if earlier and earlier.pool == named else self.pools
 
     async def GetJob(  # noqa: N802 - the API's name
         self, request: pb.GetJobRequest, context: Context

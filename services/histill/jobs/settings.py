@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from histill.core.pools import DEFAULT_POOL, Pools
 from histill.core.settings import ServiceSettings
+
+
+class JobsPart(BaseModel):
+    """What jobs may ask for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pools: Pools = Field(
+        default=(DEFAULT_POOL,),
+        description="of workers, that a job may name; the first takes those that name none",
+    )
 
 
 class ReaperPart(BaseModel):
@@ -51,6 +63,7 @@ class PurgePart(BaseModel):
 class JobsSettings(ServiceSettings):
     """Everything the jobs service reads from ``HISTILL_*``."""
 
+    jobs: JobsPart = JobsPart()
     reaper: ReaperPart = ReaperPart()
     purge: PurgePart = PurgePart()
     sweeper: SweeperPart = SweeperPart()

@@ -11,8 +11,11 @@ import uvicorn
 
 from histill.core.errors import SettingsError
 from histill.rpc.metrics import start_metrics
+from histill.rpc.tls import tell_client_certificate
 from histill.web.app import make_app
 from histill.web.backends import Backends
+from histill.web.measures import Measured, expect
+from histill.web.tracing import traced
 
 if TYPE_CHECKING:
     from histill.web.settings import WebPart, WebSettings
@@ -29,8 +32,12 @@ async def run(settings: WebSettings) -> None:
     """
     part = settings.web
     backends = Backends(part)
+    if part.certificate:
+        tell_client_certificate(part.certificate)
+    app = make_app(backends, part)
+    expect(app.routes)
     config = uvicorn.Config(
-        make_app(backends, part),
+        traced(Measured(app)),
         host=part.host,
         port=part.port,
         log_config=None,

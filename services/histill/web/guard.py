@@ -1,18 +1,16 @@
-"""Headers that every answer carries, and the count of answers."""
+"""Headers that every answer carries."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from prometheus_client import Counter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ANSWERS = Counter("histill_web_answers_total", "Answers by HTTP status.", ["status"])
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -44,7 +42,6 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
-                ANSWERS.labels(str(message["status"])).inc()
             await send(message)
 
         if scope["type"] == "http" and _comes_from_another_site(scope):

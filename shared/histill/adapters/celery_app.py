@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 
+from histill.adapters.redis_client import tls_options
+from histill.core.pools import DEFAULT_POOL
+
 if TYPE_CHECKING:
     from histill.core.settings import RedisSettings
 
-QUEUE = "histill"
+_QUEUE = "histill"
 KEY_PREFIX = "histill:celery:"
 TASK = "histill.distill.run_job"
 # Our priority is larger for more urgent; Celery over Redis takes the smaller first.
@@ -28,7 +31,7 @@ def make_app(settings: RedisSettings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        task_default_queue=QUEUE,
+        task_default_queue=_QUEUE,
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
@@ -39,6 +42,8 @@ def make_app(settings: RedisSettings) -> Celery:
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # By default nothing is checked of who answers.
+        broker_use_ssl=tls_options(settings) or None,
         broker_transport_options={
             "priority_steps": PRIORITY_STEPS,
             "queue_order_strategy": "priority",
@@ -48,6 +53,11 @@ def make_app(settings: RedisSettings) -> Celery:
         },
     )
     return app
+
+
+def queue_of(pool: str) -> str:
+    """Name of a pool's queue; that of the pool ``default`` is older than pools."""
+    return _QUEUE if pool == DEFAULT_POOL else f"{_QUEUE}.{pool}"
 
 
 def broker_priority(priority: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import product
 from typing import TYPE_CHECKING, Any, Self
 
 from kombu.exceptions import OperationalError
@@ -12,15 +13,16 @@ from redis.exceptions import RedisError
 from histill.adapters.celery_app import (
     KEY_PREFIX,
     PRIORITY_STEPS,
-    QUEUE,
     TASK,
     broker_priority,
     make_app,
+    queue_of,
 )
+from histill.adapters.measures import Failure, Store, failed
 from histill.core.errors import QueueUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from celery import Celery
 
@@ -47,37 +49,46 @@ class CeleryJobQueue:
         """A queue over the Redis of the settings; opens no connection yet."""
         return cls(make_app(settings))
 
-    def submit(self, job_id: str, *, priority: int) -> None:
-        """Queues a job id."""
+    def submit(self, job_id: str, *, priority: int, pool: str) -> None:
+        """Queues a job id for a pool's workers."""
         try:
             self._app.send_task(
-                TASK, [job_id], priority=broker_priority(priority), retry_policy=_RETRY
+                TASK,
+                [job_id],
+                queue=queue_of(pool),
+                priority=broker_priority(priority),
+                retry_policy=_RETRY,
             )
         except _AWAY as exc:
+            failed(Store.REDIS, Failure.UNANSWERED)
             raise QueueUnavailableError(
                 "Redis does not take jobs; is HISTILL_REDIS__URL right?"
             ) from exc
 
-    def waiting(self) -> set[str]:
-        """Job ids whose message no worker has taken."""
+    def waiting(self, pools: Collection[str]) -> set[str]:
+        """Job ids whose message no worker of those pools has taken."""
         found: set[str] = set()
         try:
             with self._app.connection_for_read() as connection, connection.channel() as channel:
-                for step in PRIORITY_STEPS:
-                    name = channel._q_for_pri(QUEUE, step)  # noqa: SLF001 - where it puts them
+                for pool, step in product(pools, PRIORITY_STEPS):
+                    queue = queue_of(pool)
+                    name = channel._q_for_pri(queue, step)  # noqa: SLF001 - where it puts them
                     found |= set(_messages(channel.client, KEY_PREFIX + name))
         except _AWAY as exc:
+            failed(Store.REDIS, Failure.UNANSWERED)
             raise QueueUnavailableError(
                 "Redis does not tell what waits; is HISTILL_REDIS__URL right?"
             ) from exc
         return found
 
-    def depth(self) -> int:
-        """Messages that no worker has taken."""
+    def depth(self, pools: Collection[str]) -> int:
+        """Messages that no worker of those pools has taken."""
         try:
             with self._app.connection_for_read() as connection, connection.channel() as channel:
-                return int(channel._size(QUEUE))  # noqa: SLF001 - sums its lists by priority
+                # It sums a queue's lists by priority.
+                return sum(int(channel._size(queue_of(pool))) for pool in pools)  # noqa: SLF001
         except _AWAY as exc:
+            failed(Store.REDIS, Failure.UNANSWERED)
             raise QueueUnavailableError(
                 "Redis does not tell the queue's depth; is HISTILL_REDIS__URL right?"
             ) from exc

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from redis.exceptions import LockError
 
+from histill.adapters import redis_job_scripts as scripts
 from histill.adapters.redis_client import JOB_KEYS, PREFIX, job_key, run_script, translated
 from histill.core.errors import QueueUnavailableError
 from histill.core.jobs import Job, JobKind, JobState
+from histill.core.pools import PoolLoad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -21,66 +26,15 @@ if TYPE_CHECKING:
 _RECORDS = f"{PREFIX}job-records"
 _REVISIONS = f"{PREFIX}job-revisions"
 _UNCLOSED = f"{PREFIX}jobs-unclosed"
+_POOLS = f"{PREFIX}job-pools"
+_ENDED = f"{PREFIX}jobs-ended"
 # The number is that of this layout: an index of an older one is built anew.
-_BUILT = f"{PREFIX}jobs-built:2"
-_BUILDING = f"{PREFIX}jobs-building"
+_BUILT = f"{PREFIX}jobs-built:3"
 _OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 _LOCK_S = 10.0
 _REQUEST_S = 7 * 86400
-# A Redis that was started again may lack its last seconds: what it marked counts no more.
-_RUN = """
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-"""
-_IS_BUILT = f"{_RUN} return redis.call('GET', KEYS[1]) == run and 1 or 0"
-_BEGIN = f"{_RUN} return redis.call('SET', KEYS[1], ARGV[1] .. run)"
-_MARK = f"""{_RUN}
-if redis.call('GET', KEYS[2]) ~= ARGV[1] .. run then return 0 end
-redis.call('SET', KEYS[1], run)
-return 1
-"""
-_REBIND = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-return 1
-"""
-_UNLOCK_STUCK = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
-_CLAIM = f"""{_RUN}
-if redis.call('GET', KEYS[1]) ~= run then return false end
-if ARGV[1] == '' or redis.call('SET', KEYS[2], ARGV[2], 'NX', 'EX', ARGV[3]) then return ARGV[2] end
-return redis.call('GET', KEYS[2])
-"""
-# Keys: records, revisions, unclosed, all of the project, then one set a state of the
-# project, then one set an open state of the kind. Arguments: id, revision, record, place,
-# closed or open (0) or ended (1), which of the sets of states and kinds it is in, and the
-# key that says that it was deleted.
-_SAVE = """
-if redis.call('EXISTS', ARGV[9]) == 1 then return 0 end
-local before = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '-1')
-if before > tonumber(ARGV[2]) then return 0 end
-if before == tonumber(ARGV[2]) and redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[3] then return 0 end
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-redis.call('ZADD', KEYS[4], 0, ARGV[4])
-redis.call(ARGV[5] == '1' and 'SADD' or 'SREM', KEYS[3], ARGV[1])
-local states = tonumber(ARGV[6])
-for i = 5, 4 + states do
-  if i - 4 == tonumber(ARGV[7]) then redis.call('ZADD', KEYS[i], 0, ARGV[4])
-  else redis.call('ZREM', KEYS[i], ARGV[4]) end
-end
-for i = 5 + states, #KEYS do
-  if i - 4 - states == tonumber(ARGV[8]) then redis.call('SADD', KEYS[i], ARGV[1])
-  else redis.call('SREM', KEYS[i], ARGV[1]) end
-end
-return 1
-"""
-_NEXT_VERSION = """
-local last = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), tonumber(ARGV[1]) - 1)
-redis.call('SET', KEYS[1], last + 1)
-return last + 1
-"""
+# Longer than any build, and than Redis may be away from who takes endings.
+_UNFINISHED_S = 86400
 
 
 def _of_project(project: str, state: JobState | None = None) -> str:
@@ -89,6 +43,20 @@ def _of_project(project: str, state: JobState | None = None) -> str:
 
 def _open(state: JobState, kind: JobKind) -> str:
     return f"{PREFIX}jobs-open:{state}:{kind}"
+
+
+def _in_pool(pool: str, state: JobState) -> str:
+    return f"{PREFIX}jobs-of-pool:{pool}:{state}"
+
+
+def _building(build: str) -> str:
+    return f"{PREFIX}jobs-building:{build}"
+
+
+def _since_ms(job: Job) -> int:
+    """Since when an open job has been in its state; of one that waits the first answer counts."""
+    first = job.create_time if not job.attempt else job.start_time
+    return round(1000 * (first.timestamp() if first else time.time()))
 
 
 class RedisJobIndex:
@@ -100,31 +68,50 @@ class RedisJobIndex:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        self._name = uuid.uuid4().hex
+        self._taken = 0
 
     def save(self, job: Job) -> bool:
         """Stores or replaces a record, unless a higher revision is there."""
+        text = job.model_dump_json()
+        stored = self._store(job, text)
+        if not isinstance(stored, str):
+            return bool(stored)
+        # Another version writes the same record in other words, and may have left out sets that
+        # this one has: they follow from what is stored, which stays.
+        kept = Job.model_validate_json(stored)
+        self._store(kept, stored)
+        return kept.model_dump_json() == text
+
+    def _store(self, job: Job, text: str) -> Any:
         states = list(JobState)
         keys = [
             _RECORDS,
             _REVISIONS,
             _UNCLOSED,
             _of_project(job.project),
+            _POOLS,
+            _ENDED,
             *(_of_project(job.project, state) for state in states),
             *(_open(state, job.kind) for state in _OPEN_STATES),
+            *(_in_pool(job.pool, state) for state in _OPEN_STATES),
         ]
         is_open = _OPEN_STATES.index(job.state) + 1 if job.state in _OPEN_STATES else 0
         arguments: list[str | int] = [
             job.id,
             job.revision,
-            job.model_dump_json(),
+            text,
             job.place,
             int(job.state.final and not job.closed),
             len(states),
             states.index(job.state) + 1,
             is_open,
             job_key(job.id, "gone"),
+            job.pool,
+            _since_ms(job),
+            f"{job.kind}:{job.state}",
         ]
-        return bool(run_script(self._client, _SAVE, keys, arguments))
+        return run_script(self._client, scripts.SAVE, keys, arguments)
 
     def get(self, job_id: str) -> Job | None:
         """The record, or ``None``."""
@@ -166,6 +153,54 @@ class RedisJobIndex:
                 pipe.scard(_open(state, kind))
             return dict(zip(wanted, pipe.execute(), strict=True))
 
+    def pools(self) -> dict[str, PoolLoad]:
+        """What each pool has to do for which there was ever a job."""
+        names = self._pool_names()
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(_in_pool(name, JobState.QUEUED))
+                pipe.zcard(_in_pool(name, JobState.RUNNING))
+                pipe.zrange(_in_pool(name, JobState.QUEUED), 0, 0, withscores=True)
+            found = iter(pipe.execute())
+        return {
+            name: PoolLoad(queued, running, _time(oldest[0][1]) if oldest else None)
+            for name, queued, running, oldest in zip(names, found, found, found, strict=True)
+        }
+
+    def running_since(self) -> dict[JobKind, dict[str, datetime]]:
+        """Since when each running job runs, by kind and id."""
+        names = self._pool_names()
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zrange(_in_pool(name, JobState.RUNNING), 0, -1, withscores=True)
+            for kind in JobKind:
+                pipe.smembers(_open(JobState.RUNNING, kind))
+            found = pipe.execute()
+        since = dict(chain.from_iterable(found[: len(names)]))
+        return {
+            kind: {job_id: _time(since[job_id]) for job_id in ids if job_id in since}
+            for kind, ids in zip(JobKind, found[len(names) :], strict=True)
+        }
+
+    def _pool_names(self) -> list[str]:
+        with translated():
+            members: Any = self._client.smembers(_POOLS)
+        return sorted(members)
+
+    def take_ended(self) -> dict[tuple[JobKind, JobState], int]:
+        """How many jobs have ended since somebody asked, by kind and how.
+
+        One of which Redis told when nobody heard it is told again, to the same index.
+        """
+        now, before = (f"{_ENDED}:{self._name}:{n}" for n in (self._taken, self._taken - 1))
+        found = run_script(self._client, scripts.TAKE, [_ENDED, now, before], [_UNFINISHED_S])
+        self._taken += 1
+        ended = {}
+        for name, count in zip(found[::2], found[1::2], strict=True):
+            kind, _, state = str(name).partition(":")
+            ended[JobKind(kind), JobState(state)] = int(count)
+        return ended
+
     def _ids(self, state: JobState) -> set[str]:
         with translated():
             found: Any = self._client.sunion([_open(state, kind) for kind in JobKind])
@@ -179,17 +214,33 @@ class RedisJobIndex:
 
     def is_built(self) -> bool:
         """Whether the mark is there."""
-        return bool(run_script(self._client, _IS_BUILT, [_BUILT], []))
+        return bool(run_script(self._client, scripts.IS_BUILT, [_BUILT], []))
 
     def begin_build(self) -> str:
-        """Sets a mark that goes when Redis loses its data, or is started again."""
-        build = f"{uuid.uuid4().hex} "
-        run_script(self._client, _BEGIN, [_BUILDING], [build])
+        """Sets a mark that goes when Redis loses its data, or is started again.
+
+        Each build has its own: replicas that build at the same time do not disturb each other.
+        """
+        build = uuid.uuid4().hex
+        run_script(self._client, scripts.BEGIN, [_building(build)], [_UNFINISHED_S])
         return build
 
     def mark_built(self, build: str) -> bool:
         """Sets the mark, if the one from the beginning is still there."""
-        return bool(run_script(self._client, _MARK, [_BUILT, _BUILDING], [build]))
+        return bool(run_script(self._client, scripts.MARK, [_BUILT, _building(build)], []))
+
+    def mend(self) -> None:
+        """Saves what is open again, and drops from the pools what is not."""
+        ids = sorted(self._ids(JobState.QUEUED) | self._ids(JobState.RUNNING))
+        with translated():
+            texts: Any = self._client.hmget(_RECORDS, ids) if ids else []
+        for text in filter(None, texts):
+            # One of a later version, whose spec says more than this one knows, is left to it.
+            with suppress(ValidationError):
+                self._store(Job.model_validate_json(text), text)
+        for name, state in product(self._pool_names(), _OPEN_STATES):
+            keys = [_in_pool(name, state), *(_open(state, kind) for kind in JobKind)]
+            run_script(self._client, scripts.DROP_STRAYS, keys, [])
 
     def delete(self, job_id: str) -> None:
         """Forgets a record and every live key of the job."""
@@ -200,6 +251,7 @@ class RedisJobIndex:
                     pipe.zrem(_of_project(job.project, state), job.place)
                 for state in _OPEN_STATES:
                     pipe.srem(_open(state, job.kind), job_id)
+                    pipe.zrem(_in_pool(job.pool, state), job_id)
             pipe.srem(_UNCLOSED, job_id)
             pipe.hdel(_RECORDS, job_id)
             pipe.hdel(_REVISIONS, job_id)
@@ -211,13 +263,19 @@ class RedisJobIndex:
     def claim_request(self, key: str, job_id: str) -> str | None:
         """Binds an idempotency key for a week."""
         keys = [_BUILT, f"{PREFIX}request:{key}"]
-        bound = run_script(self._client, _CLAIM, keys, [key, job_id, _REQUEST_S])
+        bound = run_script(self._client, scripts.CLAIM, keys, [key, job_id, _REQUEST_S])
         return str(bound) if bound else None
+
+    def bound_request(self, key: str) -> str | None:
+        """The id that a key is bound to."""
+        with translated():
+            found = self._client.get(f"{PREFIX}request:{key}")
+        return str(found) if found else None
 
     def rebind_request(self, key: str, job_id: str, *, instead_of: str) -> None:
         """Binds a key to another job, if it is still bound to that one."""
         keys = [f"{PREFIX}request:{key}"]
-        run_script(self._client, _REBIND, keys, [instead_of, job_id, _REQUEST_S])
+        run_script(self._client, scripts.REBIND, keys, [instead_of, job_id, _REQUEST_S])
 
     def bind_request(self, key: str, job_id: str) -> None:
         """Binds a key while the index is being built."""
@@ -239,7 +297,7 @@ class RedisJobIndex:
         if not taken and before:
             # One holder all the time, and past its own: dead, though the clock of Redis, which
             # may have jumped, would keep its lock.
-            run_script(self._client, _UNLOCK_STUCK, [job_key(job_id, "lock")], [str(before)])
+            run_script(self._client, scripts.UNLOCK_STUCK, [job_key(job_id, "lock")], [str(before)])
             with translated():
                 taken = lock.acquire(blocking=False)
         if not taken:
@@ -266,6 +324,10 @@ class RedisJobIndex:
             self._client.ping()
 
 
+def _time(score: Any) -> datetime:
+    return datetime.fromtimestamp(float(score) / 1000, UTC)
+
+
 class RedisVersionCounter:
     """Implements ``VersionCounter``.
 
@@ -278,7 +340,9 @@ class RedisVersionCounter:
 
     def next(self, key: str, *, at_least: int) -> int:
         """A number never handed out before for ``key``."""
-        return int(run_script(self._client, _NEXT_VERSION, [f"{PREFIX}version:{key}"], [at_least]))
+        return int(
+            run_script(self._client, scripts.NEXT_VERSION, [f"{PREFIX}version:{key}"], [at_least])
+        )
 
     def ping(self) -> None:
         """Returns when Redis answers."""

@@ -138,6 +138,20 @@ class RedisLiveState:
         found = Progress.model_validate_json(progress) if progress else None
         return found, {name: float(value) for name, value in metrics.items()}
 
+    def told(self, job_ids: Sequence[str]) -> dict[str, tuple[Progress, float]]:
+        """Live progress of those jobs that have some, and seconds since it was told."""
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.get(job_key(job_id, "progress"))
+                pipe.pttl(job_key(job_id, "progress"))
+            found = iter(pipe.execute())
+        # It is kept for as long from each time that it is told, whoever tells it.
+        return {
+            job_id: (Progress.model_validate_json(said), max(0.0, _KEPT_S - left_ms / 1000))
+            for job_id, said, left_ms in zip(job_ids, found, found, strict=True)
+            if said
+        }
+
     def lead(self, owner: str, *, ttl_s: float) -> bool:
         """Whether ``owner`` is, or now becomes, the one that reaps."""
         seen, since = self._leader

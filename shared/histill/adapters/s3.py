@@ -14,7 +14,13 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
-from histill.core.errors import NotFoundError, SettingsError, StorageUnavailableError
+from histill.adapters.measures import Failure, Store, expect, failed
+from histill.core.errors import (
+    NotFoundError,
+    SettingsError,
+    StorageRefusedError,
+    StorageUnavailableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,11 +39,13 @@ class S3ObjectStore:
     Args:
         client: A configured client.
         bucket: Name of the bucket.
+        create: Whether ``ensure_bucket`` may make it.
     """
 
-    def __init__(self, client: Minio, bucket: str) -> None:
+    def __init__(self, client: Minio, bucket: str, *, create: bool = True) -> None:
         self._client = client
         self._bucket = bucket
+        self._create = create
 
     @classmethod
     def connect(cls, settings: S3Settings) -> Self:
@@ -52,7 +60,7 @@ class S3ObjectStore:
             timeout=urllib3.Timeout(connect=settings.timeout_s, read=settings.timeout_s),
             maxsize=16,
             cert_reqs="CERT_REQUIRED",
-            ca_certs=certifi.where(),
+            ca_certs=settings.ca_file or certifi.where(),
             # Not 503 and the like: a store that refuses is reported, not hidden by waiting.
             retries=urllib3.Retry(total=2, connect=2, read=1, backoff_factor=0.2),
         )
@@ -69,24 +77,44 @@ class S3ObjectStore:
             raise SettingsError(
                 "HISTILL_S3__ENDPOINT must be host:port, without scheme, user or path"
             ) from None
-        return cls(client, settings.bucket)
+        expect(Store.S3)
+        return cls(client, settings.bucket, create=settings.create_bucket)
 
-    def ensure_bucket(self) -> None:
-        """Makes the bucket unless it is there."""
+    def ensure_bucket(self) -> bool:
+        """Makes the bucket unless it is there; returns whether it did.
+
+        Raises:
+            StorageRefusedError: Our keys are wrong, or there is none and we may not make it.
+        """
         with self._translated("bucket"):
             if self._client.bucket_exists(self._bucket):
-                return
+                return False
+            if not self._create:
+                raise StorageRefusedError(
+                    f"bucket {self._bucket} does not exist, and HISTILL_S3__CREATE_BUCKET is off; "
+                    "make it, or correct HISTILL_S3__BUCKET"
+                )
             try:
                 self._client.make_bucket(self._bucket)
             except S3Error as exc:
+                if exc.code in _WRONG_KEYS:
+                    failed(Store.S3, Failure.CREDENTIALS)
+                    raise StorageRefusedError(
+                        f"bucket {self._bucket} does not exist, and the holder of "
+                        f"HISTILL_S3__ACCESS_KEY may not make it ({exc.code}); make it, or "
+                        "correct HISTILL_S3__BUCKET"
+                    ) from exc
                 if exc.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                     raise
+                return False
+        return True
 
     def ping(self) -> None:
         """Returns when the store answers and the bucket is there."""
         with self._translated("bucket"):
             there = self._client.bucket_exists(self._bucket)
         if not there:
+            failed(Store.S3, Failure.REFUSED)
             raise StorageUnavailableError(f"bucket {self._bucket} does not exist")
 
     def put(self, key: str, data: bytes) -> None:
@@ -142,8 +170,9 @@ class S3ObjectStore:
         """Removes every object whose key starts with ``prefix``."""
         with self._translated(prefix):
             keys = [DeleteObject(key) for key in self.list(prefix)]
-            for failed in self._client.remove_objects(self._bucket, keys):
-                raise StorageUnavailableError(f"{failed.name} cannot be removed: {failed.message}")
+            for kept in self._client.remove_objects(self._bucket, keys):
+                failed(Store.S3, Failure.REFUSED)
+                raise StorageUnavailableError(f"{kept.name} cannot be removed: {kept.message}")
 
     def keeps_versions(self) -> bool:
         """Whether versions of objects are, or once were, turned on; so, too, where we may not know.
@@ -166,14 +195,18 @@ class S3ObjectStore:
             if exc.code in _MISSING:
                 raise NotFoundError(f"object {key} does not exist") from exc
             if exc.code in _WRONG_KEYS:
-                raise StorageUnavailableError(
+                failed(Store.S3, Failure.CREDENTIALS)
+                raise StorageRefusedError(
                     f"S3 refuses our keys ({exc.code}); "
                     "correct HISTILL_S3__ACCESS_KEY and HISTILL_S3__SECRET_KEY"
                 ) from exc
+            failed(Store.S3, Failure.REFUSED)
             raise StorageUnavailableError(f"S3 refused {key}: {exc.code} {exc.message}") from exc
         except (ServerError, InvalidResponseError, MinioException) as exc:
+            failed(Store.S3, Failure.REFUSED)
             raise StorageUnavailableError(f"S3 failed on {key}: {exc}") from exc
         except (HTTPError, OSError) as exc:
+            failed(Store.S3, Failure.UNANSWERED)
             raise StorageUnavailableError(
                 f"S3 does not answer ({type(exc).__name__}); is HISTILL_S3__ENDPOINT right?"
             ) from exc

@@ -19,6 +19,7 @@ from histill.cli import (
     models,
     privacy,
     segment,
+    setup,
     signing,
     up,
 )
@@ -39,6 +40,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(signing.app, name="signing")
 models.app.command("verify")(signing.verify)
 app.add_typer(keys.app, name="keys")
+app.add_typer(setup.app, name="setup")
 app.command("segment")(segment.segment)
 app.command("up")(up.up)
 app.command("demo")(demo.demo)

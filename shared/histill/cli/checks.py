@@ -48,27 +48,43 @@ def every_check(home: Path) -> Iterator[Check]:
     Args:
         home: Folder of embedded mode.
     """
-    from histill.embedded.stack import in_use
+    if not _remote():
+        yield folder(home)
+        yield disk(home)
+    yield from system(home)
+    if any(name.startswith((f"{PREFIX}S3__", f"{PREFIX}REDIS__")) for name in os.environ):
+        yield from backends()
 
-    yield folder(home)
-    yield disk(home)
+
+def system(home: Path) -> Iterator[Check]:
+    """Does the system that clients talk to from here answer?
+
+    Args:
+        home: Folder of embedded mode.
+    """
     try:
         settings = load_client(home)
     except SettingsError as exc:
         yield Check("client settings", False, str(exc), "correct the variable or remove the file")
         return
-    if not _remote() and not in_use(home):
+    if not _remote() and not _runs_here(home):
         yield ports()
         yield Check(
             "system", False, "nothing is running that was started from this folder",
             "start it with histill up, or set HISTILL_CLIENT__JOBS, …__REGISTRY and …__INFERENCE",
         )  # fmt: skip
-    else:
-        for name in ("jobs", "registry", "inference"):
-            yield service(name, getattr(settings, name), settings)
-        yield api_key(settings)
-    if any(name.startswith((f"{PREFIX}S3__", f"{PREFIX}REDIS__")) for name in os.environ):
-        yield from backends()
+        return
+    for name in ("jobs", "registry", "inference"):
+        yield service(name, getattr(settings, name), settings)
+    yield api_key(settings)
+
+
+def _runs_here(home: Path) -> bool:
+    try:
+        from histill.embedded.stack import in_use
+    except ModuleNotFoundError:  # without the extra that it needs it cannot run
+        return False
+    return in_use(home)
 
 
 def _remote() -> bool:

@@ -34,11 +34,12 @@ def submit(
     spec: Annotated[Path, typer.Argument(help="YAML file.", exists=True, dir_okay=False)],
     watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
     request_id: Annotated[str, typer.Option(help="Idempotency key.")] = "",
+    pool: Annotated[str, typer.Option(help="Whose workers run it; else as in the file.")] = "",
     json: JsonFlag = False,
 ) -> None:
     """Submits the job that a YAML file describes."""
     with Client.connect() as client:
-        job = client.jobs.submit(load_yaml(spec), request_id=request_id)
+        job = client.jobs.submit(load_yaml(spec), request_id=request_id, pool=pool)
         if not json:
             say(f"{job.name} {state_of(job)}")
         if watch:
@@ -56,13 +57,16 @@ def list_jobs(json: JsonFlag = False) -> None:
     if json:
         print_json([as_dict(job) for job in jobs])
         return
+    # Who has one pool need not read its name on each line.
+    pools = len({job.pool for job in jobs}) > 1
     print_table(
         "jobs",
-        ("job", "kind", "state", "progress", "result", "about"),
+        ("job", "kind", *(["pool"] if pools else []), "state", "progress", "result", "about"),
         [
             (
                 job.name,
                 job_pb2.JobKind.Name(job.kind).removeprefix("JOB_KIND_").lower(),
+                *([job.pool] if pools else []),
                 state_of(job),
                 f"{job.progress.step}/{job.progress.steps}" if job.progress.steps else "",
                 reference_of(job.result_model),

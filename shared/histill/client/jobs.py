@@ -68,13 +68,17 @@ class Jobs:
         self._stub = rpc.DistillationServiceStub(channel)
         self._timeout_s = timeout_s
 
-    def submit(self, spec: Mapping[str, Any] | job_pb2.Job, *, request_id: str = "") -> job_pb2.Job:
+    def submit(
+        self, spec: Mapping[str, Any] | job_pb2.Job, *, request_id: str = "", pool: str = ""
+    ) -> job_pb2.Job:
         """Submits a job.
 
         Args:
             spec: A job, or the same as nested mappings, as in ``examples/*.yaml``.
             request_id: Idempotency key; by default a fresh one, so that a retry by
                 the channel never makes a second job.
+            pool: Whose workers run it, whatever the spec says; empty: as the spec says,
+                or the service's first.
 
         Raises:
             InvalidArgumentError: A field is wrong; the error names its path.
@@ -82,6 +86,8 @@ class Jobs:
         """
         job = spec if isinstance(spec, job_pb2.Job) else job_from_yaml(spec)
         request = pb.CreateJobRequest(job=job, request_id=request_id or uuid.uuid4().hex)
+        if pool:
+            request.job.pool = pool
         with translated():
             return self._stub.CreateJob(request, timeout=self._timeout_s).job
 

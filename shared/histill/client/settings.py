@@ -14,7 +14,12 @@ _PREFIX = "HISTILL_CLIENT__"
 
 
 class ClientSettings(BaseModel):
-    """Endpoints are ``host:port``.
+    """Endpoints are ``host:port``, or another of gRPC's names.
+
+    Calls go in turn to all addresses of a name (``dns:///histill-inference-headless:50053``) or
+    of a list (``ipv4:10.0.0.1:50053,10.0.0.2:50053``), one a replica. Certificates are checked
+    against the name; a list has none, and works in clear text only.
+    Source: https://github.com/grpc/grpc/blob/master/doc/naming.md.
 
     Attributes:
         api_key: Sent as a bearer token with every call.

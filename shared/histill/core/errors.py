@@ -16,6 +16,7 @@ The tree::
     │   └── UntrustedArtifactError   a signature is missing, or is nobody's that we trust
     ├── UnavailableError             a server that we depend on does not answer
     │   ├── StorageUnavailableError  S3
+    │   │   └── StorageRefusedError  our keys are wrong, or may not do it
     │   └── QueueUnavailableError    Redis
     ├── WorkFailedError              a job's work failed; says why and what helps
     └── InternalError                our own side fails; a caller can only report it
@@ -120,6 +121,10 @@ class UnavailableError(HistillError):
 
 class StorageUnavailableError(UnavailableError):
     """S3 does not answer, or refuses."""
+
+
+class StorageRefusedError(StorageUnavailableError):
+    """S3 answers, and does not take our keys or lets them not do this; no wait helps."""
 
 
 class QueueUnavailableError(UnavailableError):

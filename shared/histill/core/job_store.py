@@ -57,8 +57,12 @@ class JobStore:
     events: EventLog
     clock: Clock
 
-    def create(self, job: Job) -> Job:
+    def create(self, job: Job, *, any_pool: bool = False) -> Job:
         """Stores a new job, once for each idempotency key of a project.
+
+        Args:
+            job: The new one.
+            any_pool: Its pool was not asked for: an earlier job may be of another.
 
         Returns:
             The stored job: an earlier one when its ``request_id`` was used before.
@@ -75,7 +79,7 @@ class JobStore:
         if bound != job.id:
             self._await_first(bound)
             try:
-                return self._repeated(job, self._newest(bound))
+                return self._repeated(job, self._newest(bound), any_pool=any_pool)
             except NotFoundError:
                 # The first call stored nothing, or its job was deleted: a new job takes the key.
                 self.index.rebind_request(key, job.id, instead_of=bound)
@@ -89,10 +93,24 @@ class JobStore:
         self._take_out(job)
         if owner is None:
             raise UnavailableError("the index of jobs is being rebuilt; try again")
-        return self._repeated(job, self._newest(owner))
+        return self._repeated(job, self._newest(owner), any_pool=any_pool)
 
-    def _repeated(self, job: Job, earlier: Job) -> Job:
-        self._check_same(earlier, job)
+    def of_request(self, project: str, request_id: str) -> Job | None:
+        """The job that was created under an idempotency key of a project, if there is one.
+
+        Raises:
+            UnavailableError: The index is being rebuilt, and does not know all keys yet.
+        """
+        if not self.index.is_built():
+            raise UnavailableError("the index of jobs is being rebuilt; try again")
+        bound = self.index.bound_request(f"{project}:{request_id}")
+        with suppress(NotFoundError):
+            return self._newest(bound) if bound else None
+        return None
+
+    def _repeated(self, job: Job, earlier: Job, *, any_pool: bool) -> Job:
+        pool = earlier.pool if any_pool else job.pool
+        self._check_same(earlier, job.model_copy(update={"pool": pool}))
         self.index.save(earlier)  # the first call may have ended before this
         return earlier
 
@@ -123,7 +141,8 @@ class JobStore:
 
     @staticmethod
     def _check_same(earlier: Job, job: Job) -> None:
-        if (earlier.spec, earlier.priority) != (job.spec, job.priority):
+        asked = (job.spec, job.priority, job.pool)
+        if (earlier.spec, earlier.priority, earlier.pool) != asked:
             raise AlreadyExistsError(
                 f"request_id {job.request_id!r} was used for {earlier.name}, which differs; "
                 "use a new request_id for a new job"
@@ -321,6 +340,7 @@ class JobStore:
         build = self.index.begin_build()
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rebuild") as pool:
             count = sum(pool.map(self._rebuilt, self.objects.list_folders("jobs/")))
+        self.index.mend()
         if not self.index.mark_built(build):
             raise UnavailableError("the index was lost while it was being rebuilt")
         return count

@@ -6,9 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from histill.core.errors import IllegalMoveError
+from histill.core.pools import DEFAULT_POOL
 from histill.core.projects import DEFAULT
 from histill.core.specs import DataFreeSpec, JobSpec, MultiTeacherSpec, SupervisedSpec
 
@@ -47,9 +48,17 @@ class JobKind(StrEnum):
     DATA_FREE = "DATA_FREE"
 
 
+_AFTER_TRAINING = frozenset({"exporting", "quantizing", "publishing"})
+
+
+_INT32 = 2**31 - 1
+
+
 class _Record(BaseModel):
+    # From the first release on, what a later version adds is passed over: during an upgrade two
+    # versions work on one job.
     # A loss may be NaN: by default it is stored as null, and never read again.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
 
 class Progress(_Record):
@@ -57,16 +66,26 @@ class Progress(_Record):
 
     Attributes:
         stage: ``fetching``, ``teachers``, ``training``, ``validating``,
-            ``exporting`` or ``publishing``.
+            ``exporting``, ``quantizing`` or ``publishing``.
         step: Optimiser steps done.
         steps: Optimiser steps in all.
         eta_seconds: Estimated seconds to the end of training; 0 when not known.
+
+    The bounds are those of the API's numbers: a trainer runs foreign programs, and may say
+    anything.
     """
 
-    stage: str
-    step: int = 0
-    steps: int = 0
-    eta_seconds: float = 0.0
+    stage: str = Field(max_length=100)
+    step: int = Field(default=0, ge=0, le=_INT32)
+    steps: int = Field(default=0, ge=0, le=_INT32)
+    eta_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+    @property
+    def share(self) -> float:
+        """How much is done, from 0 to 1: nothing before the first step, all after the last."""
+        if self.stage in _AFTER_TRAINING:
+            return 1.0
+        return min(1.0, self.step / self.steps) if self.steps else 0.0
 
 
 class JobError(_Record):
@@ -85,11 +104,26 @@ class JobError(_Record):
     log_tail: tuple[str, ...] = ()
 
 
+class Origin(_Record):
+    """The call that created a job: leads from what workers log and trace to who asked for it.
+
+    Attributes:
+        request_id: Under which the logs have that call.
+        traceparent: W3C's header for what is done because of it; empty: it was not traced.
+    """
+
+    request_id: str = ""
+    traceparent: str = ""
+
+
 class Job(_Record):
     """One distillation job, as stored in ``jobs/{id}/job.json``.
 
     Attributes:
         project: Whose it is; others cannot see it, nor it their models.
+        pool: Of the workers that run it.
+        request_id: Idempotency key of its creation.
+        origin: The call that created it.
         losses: Attempts that ended for no fault of the job: a lost worker or trainer, or
             servers that were away; a drained worker's attempt is none.
         fence: Of the lease under which the job last started: a writer that holds an older
@@ -100,13 +134,20 @@ class Job(_Record):
         revision: Grows with each change, so that a writer who slept is told from the next.
     """
 
+    # What a later version adds is kept when this one writes the record back; of a spec nothing
+    # is passed over.
+    model_config = ConfigDict(extra="allow")
+
     id: str
     spec: JobSpec
     create_time: datetime
     project: str = DEFAULT
     display_name: str = ""
     priority: int = 0
+    # Both are left out where they say nothing.
+    pool: str = Field(default=DEFAULT_POOL, exclude_if=lambda pool: pool == DEFAULT_POOL)
     request_id: str = ""
+    origin: Origin = Field(default=Origin(), exclude_if=lambda origin: origin == Origin())
     state: JobState = JobState.QUEUED
     attempt: int = 0
     losses: int = 0

@@ -41,7 +41,8 @@ class LabelKind(StrEnum):
 
 
 class _Manifest(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    # What a later version adds is passed over: replicas of two versions serve at a time.
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
 
 class ArtifactFile(_Manifest):

@@ -142,6 +142,7 @@ def job_message(job: Job) -> job_pb2.Job:
         result_model=job.result_model,
         request_id=job.request_id,
         cancel_requested=job.cancel_requested,
+        pool=job.pool,
     )
     name = next(name for name, kind in _SPECS.items() if isinstance(job.spec, kind))
     ParseDict(job.spec.model_dump(mode="json"), getattr(message, name))
@@ -173,7 +174,12 @@ def kind_message(kind: JobKind) -> job_pb2.JobKind.ValueType:
 
 def progress_message(progress: Progress) -> job_pb2.Progress:
     """Progress as a message."""
-    return job_pb2.Progress(**progress.model_dump())
+    return job_pb2.Progress(
+        stage=progress.stage,
+        step=progress.step,
+        steps=progress.steps,
+        eta_seconds=progress.eta_seconds,
+    )
 
 
 def event_message(event: JobEvent) -> job_pb2.JobEvent:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
     from pathlib import Path
 
     from histill.core.events import JobEvent
     from histill.core.jobs import Job, JobKind, JobState, Progress
+    from histill.core.pools import PoolLoad
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class JobIndex(Protocol):
         """Stores or replaces a record; whether it did.
 
         Not when a higher revision is there, or another record of the same one, or when the
-        job was deleted within a week.
+        job was deleted within a week. Whatever else is told of a job follows from the record
+        that is there afterwards.
         """
 
     def get(self, job_id: str) -> Job | None:
@@ -123,6 +126,19 @@ class JobIndex(Protocol):
     def counts(self) -> dict[tuple[JobKind, JobState], int]:
         """How many jobs are queued and running, by kind."""
 
+    def pools(self) -> dict[str, PoolLoad]:
+        """What each pool has to do for which there was ever a job; reads no record."""
+
+    def running_since(self) -> dict[JobKind, dict[str, datetime]]:
+        """Since when each running job runs, by kind and id; reads no record."""
+
+    def take_ended(self) -> dict[tuple[JobKind, JobState], int]:
+        """How many jobs have ended since somebody asked, by kind and how; each is told once.
+
+        One of which the index did not hear while it was queued or running is not counted, nor
+        one whose telling was lost together with who asked.
+        """
+
     def delete(self, job_id: str) -> None:
         """Forgets a record and every live key of the job."""
 
@@ -136,8 +152,12 @@ class JobIndex(Protocol):
         """Says that the index holds everything that S3 holds.
 
         Returns:
-            Whether it was kept since ``begin_build``; else it must be filled again.
+            Whether it was kept since ``begin_build``; else it must be filled again. Others may
+            have begun and ended meanwhile.
         """
+
+    def mend(self) -> None:
+        """Brings ``pools`` and ``running_since`` in step with the records of open jobs."""
 
     def claim_request(self, key: str, job_id: str) -> str | None:
         """Binds an idempotency key to a job id, unless it is bound; returns the bound id.
@@ -145,6 +165,9 @@ class JobIndex(Protocol):
         ``None`` while the index is not built: it does not know all keys. An empty key binds
         nothing, and returns ``job_id``.
         """
+
+    def bound_request(self, key: str) -> str | None:
+        """The job id that an idempotency key is bound to, or ``None``."""
 
     def rebind_request(self, key: str, job_id: str, *, instead_of: str) -> None:
         """Binds a key to another job, if it is still bound to that one."""
@@ -249,6 +272,9 @@ class LiveState(Protocol):
     def progress(self, job_id: str) -> tuple[Progress | None, dict[str, float]]:
         """The live progress and metrics."""
 
+    def told(self, job_ids: Sequence[str]) -> dict[str, tuple[Progress, float]]:
+        """Live progress of those jobs that have some, and seconds since it was told."""
+
     def lead(self, owner: str, *, ttl_s: float) -> bool:
         """Whether ``owner`` is, or now becomes, the one that reaps; lasts ``ttl_s``."""
 
@@ -268,14 +294,14 @@ class LiveState(Protocol):
 class JobQueue(Protocol):
     """Hands job ids to workers. May raise QueueUnavailableError."""
 
-    def submit(self, job_id: str, *, priority: int) -> None:
-        """Queues a job id; a higher priority (0 to 9) is taken first."""
+    def submit(self, job_id: str, *, priority: int, pool: str) -> None:
+        """Queues a job id for a pool's workers; a higher priority (0 to 9) is taken first."""
 
-    def waiting(self) -> set[str]:
-        """Job ids whose message no worker has taken."""
+    def waiting(self, pools: Collection[str]) -> set[str]:
+        """Job ids whose message no worker of those pools has taken."""
 
-    def depth(self) -> int:
-        """Messages that no worker has taken."""
+    def depth(self, pools: Collection[str]) -> int:
+        """Messages that no worker of those pools has taken."""
 
 
 @dataclass(frozen=True)

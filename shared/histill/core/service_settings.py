@@ -13,6 +13,7 @@ from histill.core.projects import DEFAULT
 
 Role = Literal["viewer", "operator", "admin"]
 _SHORTEST_SEAL = 32
+_SHORTEST_LINGER_S = 3.0
 _OWN_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -179,7 +180,9 @@ class ConnectionSettings(Part):
     keepalive_timeout_s: float = Field(default=20.0, gt=0, description="wait for the answer")
     idle_s: float = Field(default=900.0, ge=0.1, description="without a call")
     age_s: float = Field(
-        default=3600.0, ge=0.1, description="after it, new calls take a new connection"
+        default=3600.0,
+        ge=0.1,
+        description="after it, new calls take a new connection; at most a third of linger_s",
     )
     grace_s: float = Field(
         default=3600.0, ge=0.1, description="calls may go on after that age: the longest stream"
@@ -192,7 +195,13 @@ class ServerSettings(Part):
     host: str = "0.0.0.0"  # noqa: S104 - a server in a container listens to its network
     port: int = Field(default=0, ge=0, le=65535, description="0 takes the process's own default")
     max_message_bytes: int = Field(default=64 << 20, ge=1 << 20)
-    drain_s: float = Field(default=20.0, ge=0, description="wait for running calls at SIGTERM")
+    linger_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="calls are served for so long after SIGTERM, though no longer asked for; "
+        "0, or 3 and more",
+    )
+    drain_s: float = Field(default=20.0, ge=0, description="wait for running calls after that")
     metrics_port: int = Field(default=0, ge=-1, le=65535, description="0: own default; -1: none")
     health_port: int = Field(default=0, ge=-1, le=65535, description="0: own default; -1: none")
     health_silence_s: float = Field(
@@ -200,3 +209,13 @@ class ServerSettings(Part):
     )
     limits: LimitSettings = LimitSettings()
     connection: ConnectionSettings = ConnectionSettings()
+
+    @field_validator("linger_s")
+    @classmethod
+    def _leaves_time_for_connections(cls, value: float) -> float:
+        if 0 < value < _SHORTEST_LINGER_S:
+            raise ValueError(
+                f"must be 0 or at least {_SHORTEST_LINGER_S:g}: connections last a third of it, "
+                "and clients would do nothing but connect"
+            )
+        return value

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableError
 
 from histill.core.audit_settings import AuditSettings
 from histill.core.errors import SettingsError
 from histill.core.service_settings import AuthSettings, Part, ServerSettings, TlsSettings
+from histill.core.tracing_settings import TracingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +33,7 @@ GROUPS = frozenset(
         "AUTH",
         "CLIENT",
         "INFERENCE",
+        "JOBS",
         "LOG",
         "PURGE",
         "REAPER",
@@ -40,6 +43,7 @@ GROUPS = frozenset(
         "SIGNING",
         "SWEEPER",
         "TLS",
+        "TRACING",
         "UPLOAD",
         "WEB",
         "WORKER",
@@ -56,6 +60,8 @@ class S3Settings(Part):
     bucket: str = Field(default="histill", min_length=3, max_length=63)
     region: str = "us-east-1"
     secure: bool = Field(default=False, description="use TLS")
+    ca_file: str = Field(default="", description="PEM of its authority; empty: certifi's")
+    create_bucket: bool = Field(default=True, description="make the bucket where there is none")
     timeout_s: float = Field(default=10.0, gt=0, description="wait for a connection or a read")
 
 
@@ -63,6 +69,9 @@ class RedisSettings(Part):
     """Queue, leases, live state and events: any server of the Redis protocol."""
 
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    ca_file: str = Field(
+        default="", description="PEM of its authority, for rediss://; empty: certifi's"
+    )
     timeout_s: float = Field(default=5.0, gt=0, description="wait for a connection or an answer")
 
 
@@ -83,6 +92,7 @@ class ProcessSettings(BaseSettings):
     s3: S3Settings = S3Settings()
     redis: RedisSettings = RedisSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 class ServiceSettings(ProcessSettings):
@@ -108,9 +118,18 @@ def load(settings_type: type[S]) -> S:
         settings = settings_type()
     except ValidationError as exc:
         raise SettingsError("; ".join([*problems, told(exc, prefix=PREFIX)])) from exc
+    except UnreadableError as exc:
+        raise SettingsError("; ".join([*problems, _not_json(exc, os.environ)])) from exc
     if problems:
         raise SettingsError("; ".join(problems))
     return settings
+
+
+def _not_json(exc: UnreadableError, environment: Mapping[str, str]) -> str:
+    """Which variable holds a list or a group that is not written as JSON; not its value."""
+    value = getattr(exc.__cause__, "doc", None)
+    named = [n for n, v in environment.items() if v == value and n.upper().startswith(PREFIX)]
+    return f'{" or ".join(sorted(named)) or exc}: must be JSON, e.g. ["a", "b"] for a list'
 
 
 def told(exc: ValidationError, *, prefix: str) -> str:

@@ -77,6 +77,7 @@ def process_plans(ports: Ports, keys: Secrets, *, workers: int, scratch: Path) -
     worker = {
         "HISTILL_WORKER__CONCURRENCY": str(workers),
         "HISTILL_WORKER__METRICS_HOST": HOST,
+        "HISTILL_WORKER__HEALTH_PORT": "-1",
         "HISTILL_WORKER__METRICS_PORT": str(ports.worker_metrics),
         "HISTILL_WORKER__SCRATCH": str(scratch),
         "HISTILL_WORKER__TEACHER_CACHE": str(scratch.parent / "teacher-cache"),

@@ -149,17 +149,26 @@ class Decoders:
         self._nursery: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._closed = False
+        self._starting = threading.Lock()
+        self._started = False
         self.spare = threading.BoundedSemaphore(max(1, spare))
 
     def start(self) -> None:
         """Starts those that wait, at the first call; blocks while libraries load, a second.
 
         Raises:
-            UnavailableError: They do not start.
+            UnavailableError: They do not start, or another call still starts them.
         """
-        if self._nursery is None:
+        if self._started:
+            return
+        if not self._starting.acquire(blocking=False):
+            raise UnavailableError("the processes that decode images are still being started")
+        try:
             for each in [self._new() for _ in range(self._ahead)]:
                 self.put(each)
+            self._started = True
+        finally:
+            self._starting.release()
 
     def take(self) -> Decoder:
         """A decoder without a file, for the caller alone.
@@ -244,6 +253,7 @@ class Decoders:
 
     def _end_nursery(self) -> None:
         """Ends it and its decoders, those at work, too."""
+        self._started = False
         if self._control is not None:
             self._control.close()
             self._control = None

@@ -11,7 +11,7 @@ import grpc
 from histill.rpc import measures
 from histill.rpc.audit import Record, opened
 from histill.rpc.audit_facts import facts_of, kind_of
-from histill.rpc.interceptor import KINDS, own_code
+from histill.rpc.interceptor import KINDS, given_up, own_code
 from histill.rpc.peers import address_of
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _ended(record: Record, context: Context) -> Iterator[None]:
         code = own_code(context).name
         raise
     except (asyncio.CancelledError, GeneratorExit):
-        code = "CANCELLED"
+        code = given_up(context, record.started).name
         raise
     finally:
         record.end(code)

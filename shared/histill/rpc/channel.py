@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import grpc
+
+from histill.rpc.client_spans import CallDetails, ProgramSpans
+from histill.rpc.client_spans_aio import interceptors
+from histill.rpc.service_config import service_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_MESSAGE_BYTES = 64 << 20
-# UNAVAILABLE: the call did not reach a handler, or the handler changed nothing.
-_RETRIES = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.2s",
-    "maxBackoff": "2s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
-_UPLOADS = ("UploadModel", "UploadDataset")
-_ACCESS = "histill.api.access.v1.AccessService"
-_REGISTRY = "histill.api.registry.v1.RegistryService"
-_SERVICE_CONFIG = {
-    "methodConfig": [
-        {"name": [{}], "retryPolicy": _RETRIES},
-        # An upload whose answer was lost has made a version; sent again it would make another.
-        {"name": [{"service": _REGISTRY, "method": method} for method in _UPLOADS]},
-        # A key whose answer was lost is there, and nobody has its secret.
-        {"name": [{"service": _ACCESS, "method": "CreateKey"}]},
-        # A service that is full says in grpc-retry-pushback-ms when to come back, or that it
-        # makes no sense; nothing was done.
-        {
-            "name": [
-                {"service": "histill.api.segmentation.v1.SegmentationService"},
-                {"service": "inference.GRPCInferenceService"},
-            ],
-            "retryPolicy": _RETRIES
-            | {"retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]},
-        },
-    ]
-}
 _OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.service_config", service_config()),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # A message that is not kept cannot be sent again; by default only 256 KiB are.
@@ -53,16 +26,9 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_timeout_ms", 10_000),
     # Without it the wait for the answer is a minute.
     ("grpc.http2.ping_timeout_ms", 10_000),
+    # Replicas come and go; by default a name is looked up every 30 s at most.
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
 ]
-
-
-class _Details(NamedTuple):
-    method: Any
-    timeout: Any
-    metadata: Any
-    credentials: Any
-    wait_for_ready: Any
-    compression: Any
 
 
 class _SyncBearer(
@@ -77,18 +43,7 @@ class _SyncBearer(
         self._header = ("authorization", f"Bearer {api_key}")
 
     def _call(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
-        metadata = (*(details.metadata or ()), self._header)
-        return continuation(
-            _Details(
-                details.method,
-                details.timeout,
-                metadata,
-                details.credentials,
-                details.wait_for_ready,
-                details.compression,
-            ),
-            request,
-        )
+        return continuation(CallDetails.of(details, self._header), request)
 
     intercept_unary_unary: Any = _call
     intercept_unary_stream: Any = _call
@@ -132,7 +87,7 @@ def sync_channel(target: str, *, api_key: str = "", tls: ChannelTls = CLEAR) -> 
     """A channel for threads.
 
     Args:
-        target: ``host:port``.
+        target: ``host:port``, or another of gRPC's names (``dns:///replicas:50053``).
         api_key: Sent as a bearer token with every call.
         tls: Its files.
     """
@@ -140,19 +95,20 @@ def sync_channel(target: str, *, api_key: str = "", tls: ChannelTls = CLEAR) -> 
         channel = grpc.secure_channel(target, trust, options=_OPTIONS)
     else:
         channel = grpc.insecure_channel(target, options=_OPTIONS)
-    return grpc.intercept_channel(channel, _SyncBearer(api_key)) if api_key else channel
+    around = [_SyncBearer(api_key)] if api_key else []
+    return grpc.intercept_channel(channel, ProgramSpans(), *around)
 
 
 def channel(target: str, *, tls: ChannelTls = CLEAR) -> grpc.aio.Channel:
     """A channel for asyncio; the API key is the caller's to send (``bearer``).
 
     Args:
-        target: ``host:port``.
+        target: As of ``sync_channel``.
         tls: Its files.
     """
     if trust := tls.credentials():
-        return grpc.aio.secure_channel(target, trust, options=_OPTIONS)
-    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+        return grpc.aio.secure_channel(target, trust, _OPTIONS, interceptors=interceptors())
+    return grpc.aio.insecure_channel(target, _OPTIONS, interceptors=interceptors())
 
 
 def bearer(api_key: str) -> tuple[tuple[str, str], ...]:

@@ -8,11 +8,16 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 
 from histill.core.errors import SettingsError
+from histill.rpc.addresses import joined
 from histill.rpc.health_process import LISTENING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BEAT_S = 1.0
 _START_S = 30.0
@@ -31,12 +36,16 @@ class HealthServer:
         names: Full names of the services whose health it tells, besides the empty one, all
             of which mean readiness, and ``liveness``.
         silence_s: Without a sign of this process's event loop; then it is not healthy.
+        alive: Asked before each sign: whether what this process is for goes on too.
+        setting: Variable of the port, for words.
     """
 
     host: str
     port: int
     names: tuple[str, ...]
     silence_s: float
+    alive: Callable[[], bool] = lambda: True
+    setting: str = "HISTILL_SERVER__HEALTH_PORT"
     _ready: bool = False
     _child: subprocess.Popen[bytes] | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,7 +56,7 @@ class HealthServer:
         Raises:
             SettingsError: The port is taken.
         """
-        address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        address = joined(self.host, self.port)
         names = [word for name in self.names for word in ("--name", name)]
         self._child = subprocess.Popen(  # noqa: ASYNC220, S603 - it takes a moment; our own command
             [
@@ -73,7 +82,7 @@ class HealthServer:
             self.stop()
             raise SettingsError(
                 f"cannot listen on {address} for health checks; is the port taken? "
-                "set HISTILL_SERVER__HEALTH_PORT, or -1 for none"
+                f"set {self.setting}, or -1 for none"
             )
         self._beat()
 
@@ -104,7 +113,7 @@ class HealthServer:
             await asyncio.sleep(_RESTART_S)
 
     def _beat(self) -> None:
-        if self._child and self._child.stdin:
+        if self._child and self._child.stdin and self.alive():
             with suppress(BrokenPipeError, BlockingIOError):
                 os.write(self._child.stdin.fileno(), b"1\n" if self._ready else b"0\n")
 

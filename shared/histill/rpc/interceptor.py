@@ -8,7 +8,7 @@ import time
 import uuid
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -22,6 +22,7 @@ from histill.rpc.auth import ANONYMOUS, Caller
 from histill.rpc.first_message import first_message
 from histill.rpc.reading import lenient, readable
 from histill.rpc.roles import OPEN_PREFIXES
+from histill.rpc.server_spans import traced
 from histill.rpc.statuses import pushback, to_status
 
 if TYPE_CHECKING:
@@ -33,15 +34,24 @@ if TYPE_CHECKING:
 
 REQUEST_ID = "x-request-id"
 _OPEN_MESSAGE_S = 2.0
+# Before its deadline a call that is cancelled counts as one that was too slow.
+_EARLY_S = 0.01
+_EARLY_SHARE = 0.01
 # It stands in every log: what is no UUID and no hexadecimal digits may be somebody's name.
 _REQUEST_ID = re.compile(r"[0-9A-Fa-f-]{16,36}")
 log = structlog.get_logger()
 _CALLER: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS)
+_CALL: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def current_caller() -> Caller:
     """Who made the call that is being answered."""
     return _CALLER.get()
+
+
+def current_request_id() -> str:
+    """Under which id the logs have the call that is being answered; empty outside of calls."""
+    return _CALL.get()
 
 
 @dataclass
@@ -53,6 +63,7 @@ class Rpc:
     request_id: str
     caller: Caller = ANONYMOUS
     code: grpc.StatusCode = grpc.StatusCode.OK
+    started: float = field(default_factory=time.perf_counter)
 
     @property
     def labels(self) -> tuple[str, str, str]:
@@ -99,7 +110,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         rpc = Rpc(method, kind, request_id)
         bound = structlog.contextvars.bound_contextvars(request_id=rpc.request_id)
         audit.note(request_id=rpc.request_id)
-        with bound, _measured(rpc):
+        _CALL.set(rpc.request_id)
+        with bound, traced(rpc, metadata), _measured(rpc):
             async with _answered(rpc, context):
 
                 def known(caller: Caller) -> None:
@@ -136,11 +148,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 def _measured(rpc: Rpc) -> Iterator[None]:
     """Counts and times a call and writes its one log line."""
     measures.STARTED.labels(*rpc.labels).inc()
-    started = time.perf_counter()
     try:
         yield
     finally:
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - rpc.started
         measures.HANDLED.labels(*rpc.labels, rpc.code.name).inc()
         measures.SECONDS.labels(*rpc.labels).observe(seconds)
         if not rpc.method.startswith(OPEN_PREFIXES):
@@ -173,7 +184,7 @@ async def _answered(rpc: Rpc, context: Context) -> AsyncIterator[None]:
         rpc.code = own_code(context)
         raise
     except (asyncio.CancelledError, GeneratorExit):
-        rpc.code = grpc.StatusCode.CANCELLED
+        rpc.code = given_up(context, rpc.started)
         raise
     except Exception:
         rpc.code = grpc.StatusCode.INTERNAL
@@ -188,6 +199,25 @@ def own_code(context: Context) -> grpc.StatusCode:
     found: Any = context.code()
     by_number = {code.value[0]: code for code in grpc.StatusCode}
     return found if isinstance(found, grpc.StatusCode) else by_number[found]
+
+
+def given_up(context: Context, started: float) -> grpc.StatusCode:
+    """The code of a call that ends because nobody waits any more.
+
+    Whether its caller cancelled it or its deadline passed, grpc cancels the handler alike. The
+    caller's clock may be first: grpc tells us a time that it has rounded up, by 1 % at most, and
+    the messages take their time.
+
+    Args:
+        context: Of the call.
+        started: When the call began, in seconds of ``time.perf_counter``.
+    """
+    left = context.time_remaining()
+    if left is None:
+        return grpc.StatusCode.CANCELLED
+    whole = left + time.perf_counter() - started
+    late = left <= _EARLY_S + _EARLY_SHARE * whole
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
 
 
 # By whether requests and responses are streams: our label, and grpc's name.

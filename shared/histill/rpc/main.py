@@ -12,7 +12,9 @@ import uvloop
 from histill.core.errors import HistillError
 from histill.core.settings import ProcessSettings, load
 from histill.rpc.logs import configure
+from histill.rpc.measures import tell_build
 from histill.rpc.private_memory import keep_memory_private
+from histill.rpc.tracing import traces_exported
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,7 +44,9 @@ def main(
     try:
         settings = load(settings_type)
         configure(settings.log, process=process)
-        uvloop.run(_awaited(run(settings), threads))
+        tell_build(process)
+        with traces_exported(settings.tracing, process=process):
+            uvloop.run(_awaited(run(settings), threads))
     except HistillError as exc:
         sys.stderr.write(f"histill {process}: {exc}\n")
         return 1

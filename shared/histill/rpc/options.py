@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from histill.core.service_settings import ServerSettings
 
 
+# Of the time for which a stopping server lingers, a connection lives at most so much.
+_OF_LINGER = 1 / 3
+
+
 def server_options(server: ServerSettings) -> tuple[tuple[str, int], ...]:
     """Channel arguments of a server."""
     limits, connection = server.limits, server.connection
@@ -32,9 +36,20 @@ def server_options(server: ServerSettings) -> tuple[tuple[str, int], ...]:
         ("grpc.http2.ping_timeout_ms", _ms(connection.keepalive_timeout_s)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.max_connection_idle_ms", _ms(connection.idle_s)),
-        ("grpc.max_connection_age_ms", _ms(connection.age_s)),
+        ("grpc.max_connection_age_ms", _ms(_age_s(server))),
         ("grpc.max_connection_age_grace_ms", _ms(connection.grace_s)),
     )
+
+
+def _age_s(server: ServerSettings) -> float:
+    """How long a connection lives.
+
+    gRPC cancels calls that reach a server between its last word and the client's hearing of it.
+    Connections that end by age lose none, so all of them must have ended before the server
+    stops: those that were made while clients still had its address, too.
+    """
+    age_s = server.connection.age_s
+    return min(age_s, server.linger_s * _OF_LINGER) if server.linger_s else age_s
 
 
 def _ms(seconds: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,10 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 
 from histill.core.errors import HistillError, SettingsError
+from histill.rpc import measures
+from histill.rpc.addresses import joined
 from histill.rpc.audit_interceptor import AuditInterceptor
+from histill.rpc.expected import expect_calls
 from histill.rpc.gate import Gate
 from histill.rpc.health import HealthServer
 from histill.rpc.health_checks import HealthChecks
@@ -69,7 +72,9 @@ async def serve(
     keys: StoredKeys | None = None,
     audit: Audit | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains and returns.
+    """Serves until SIGTERM or SIGINT, then lingers, drains and returns.
+
+    While it lingers it says that it is not ready, and serves whoever has not heard yet.
 
     Args:
         settings: Ports, limits, keys, certificates.
@@ -88,12 +93,13 @@ async def serve(
         maximum_concurrent_rpcs=settings.server.limits.concurrent_calls,
     )
     service.register(server)
+    expect_calls(service.names)
     checks = HealthChecks(("", *service.names))
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflected = (*service.names, HEALTH, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(reflected, server)
     port = settings.server.port or service.port
-    _listen(server, f"{settings.server.host}:{port}", settings.tls)
+    _listen(server, joined(settings.server.host, port), settings.tls)
     _serve_metrics(settings.server, service)
     async with _health_server(settings.server, service) as outside:
         with keys.followed() if keys else nullcontext():
@@ -101,13 +107,12 @@ async def serve(
             log.info(
                 "serving", process=service.process, port=port, tls=bool(settings.tls.certificate)
             )
-            stopped = _stop_event()
+            signals = _signals()
             watcher = asyncio.create_task(_keep_health(checks, outside, service))
-            await stopped.wait()
+            await signals.get()
             watcher.cancel()
-            if outside:
-                outside.tell(ready=False)
-            checks.tell(("", *service.names), serving=False)
+            _tell(checks, outside, service, ready=False)
+            await _linger(settings.server.linger_s, signals, service)
             service.drain()
             log.info("draining", process=service.process)
             await server.stop(settings.server.drain_s)
@@ -162,11 +167,22 @@ def _serve_metrics(server: ServerSettings, service: ServiceDescription) -> None:
         ) from exc
 
 
-def _stop_event() -> asyncio.Event:
-    stopped = asyncio.Event()
+def _signals() -> asyncio.Queue[int]:
+    """Each signal that asks us to stop, as it comes."""
+    came: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    return stopped
+        asyncio.get_running_loop().add_signal_handler(number, came.put_nowait, number)
+    return came
+
+
+async def _linger(seconds: float, signals: asyncio.Queue[int], service: ServiceDescription) -> None:
+    """Goes on serving for a while; whoever is in a hurry sends a second signal."""
+    if not seconds:
+        return
+    log.info("lingering", process=service.process, seconds=seconds)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await signals.get()
 
 
 async def _keep_health(
@@ -174,15 +190,28 @@ async def _keep_health(
 ) -> None:
     """Tells the truth every two seconds: SERVING only while ``ready`` succeeds."""
     before: bool | None = None
+    # Whoever never becomes ready must be told of, too.
+    measures.READY.labels(service.process).set(0)
     while True:
         now = await _is_ready(service)
         if now != before:
-            checks.tell(("", *service.names), serving=now)
-            if outside:
-                outside.tell(ready=now)
+            _tell(checks, outside, service, ready=now)
             log.info("readiness", process=service.process, ready=now)
             before = now
         await asyncio.sleep(READY_EVERY_S if now else READY_EVERY_S / 4)
+
+
+def _tell(
+    checks: HealthChecks,
+    outside: HealthServer | None,
+    service: ServiceDescription,
+    *,
+    ready: bool,
+) -> None:
+    checks.tell(("", *service.names), serving=ready)
+    if outside:
+        outside.tell(ready=ready)
+    measures.READY.labels(service.process).set(ready)
 
 
 async def _is_ready(service: ServiceDescription) -> bool:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from histill.core.errors import SettingsError
+from histill.rpc import measures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +34,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Pems:
-    """The bytes of PEM files that belong together; no authority asks for no certificate."""
+    """The bytes of PEM files that belong together; no authority asks for no certificate.
+
+    Attributes:
+        expires: When the certificate does, in UTC.
+    """
 
     certificate: bytes
     key: bytes
     client_ca: bytes | None
+    expires: datetime
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
         """As gRPC takes them."""
@@ -55,36 +61,69 @@ def reloading_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
         SettingsError: The files are wrong at the start; says which and why.
     """
     first = read_pems(tls)
+    reloader = _Reloader(tls, first)
+    measures.CERTIFICATE_EXPIRY.labels("server").set_function(reloader.expires)
     return grpc.dynamic_ssl_server_credentials(
         first.configuration(),
         # It may return None, which its types do not say.
-        _Reloader(tls).changed,  # type: ignore[arg-type]
+        reloader.changed,  # type: ignore[arg-type]
         require_client_authentication=first.client_ca is not None,
     )
+
+
+def tell_client_certificate(path: str) -> None:
+    """Says when a certificate expires that is shown to servers, and was read at the start.
+
+    Args:
+        path: Of its PEM file.
+
+    Raises:
+        SettingsError: It cannot be read, or is no PEM.
+    """
+    pem = _read("CERTIFICATE", path)
+    chain = _parsed("CERTIFICATE", path, x509.load_pem_x509_certificates, pem)
+    end = chain[0].not_valid_after_utc
+    measures.CERTIFICATE_EXPIRY.labels("client").set(end.timestamp())
 
 
 class _Reloader:
     """Looks at the files at the start of each connection; gRPC asks from threads of its own."""
 
-    def __init__(self, tls: TlsSettings) -> None:
+    def __init__(self, tls: TlsSettings, first: Pems) -> None:
         self._tls = tls
         self._seen = _stamps(tls)
         self._lock = threading.Lock()
+        self._newest = self._given = first
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """The new certificates, or ``None`` to keep those that are in use."""
         with self._lock:
-            stamps = _stamps(self._tls)
-            if stamps == self._seen:
+            self._look()
+            if self._given is self._newest:
                 return None
-            self._seen = stamps
-            try:
-                pems = read_pems(self._tls)
-            except SettingsError as exc:
-                log.error("certificates_kept", why=str(exc))  # noqa: TRY400 - the words say it all
-                return None
-            log.info("certificates_renewed", certificate=self._tls.certificate)
-            return pems.configuration()
+            self._given = self._newest
+            return self._newest.configuration()
+
+    def expires(self) -> float:
+        """When what the next connection is shown expires, in seconds since 1970.
+
+        It looks at the files, too: a renewal is told also where nobody connects.
+        """
+        with self._lock:
+            self._look()
+            return self._newest.expires.timestamp()
+
+    def _look(self) -> None:
+        stamps = _stamps(self._tls)
+        if stamps == self._seen:
+            return
+        self._seen = stamps
+        try:
+            self._newest = read_pems(self._tls)
+        except SettingsError as exc:
+            log.error("certificates_kept", why=str(exc))  # noqa: TRY400 - the words say it all
+            return
+        log.info("certificates_renewed", certificate=self._tls.certificate)
 
 
 def _stamps(tls: TlsSettings) -> tuple[tuple[int, int, int] | None, ...]:
@@ -119,10 +158,10 @@ def read_pems(tls: TlsSettings) -> Pems:
             f"HISTILL_TLS__CERTIFICATE: {tls.certificate} expired on {end:%Y-%m-%d}; renew it"
         )
     if not tls.client_ca:
-        return Pems(certificate, key, None)
+        return Pems(certificate, key, None, end)
     client_ca = _read("CLIENT_CA", tls.client_ca)
     _parsed("CLIENT_CA", tls.client_ca, x509.load_pem_x509_certificates, client_ca)
-    return Pems(certificate, key, client_ca)
+    return Pems(certificate, key, client_ca, end)
 
 
 def _read(name: str, path: str) -> bytes:

@@ -22,6 +22,7 @@ COMMANDS = [
     *(f"privacy {verb}" for verb in ("audit", "neighbours")),
     *(f"keys {verb}" for verb in ("create", "ls", "revoke")),
     *(f"audit {verb}" for verb in ("verify", "ls")),
+    *(f"setup {verb}" for verb in ("secrets", "bucket")),
     "models verify",
     "signing new-key",
 ]

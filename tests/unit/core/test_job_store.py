@@ -58,6 +58,20 @@ def test_one_idempotency_key_makes_one_job(store: JobStore) -> None:
     assert len(store.page(project="default", before="", limit=10)) == 1
 
 
+def test_the_same_job_in_another_pool_is_another_job(store: JobStore) -> None:
+    """Its key does not stand for both."""
+    store.create(job("once"))
+    with pytest.raises(AlreadyExistsError, match="use a new request_id"):
+        store.create(job("once").model_copy(update={"pool": "gpu"}))
+
+
+def test_a_pool_that_nobody_asked_for_makes_no_other_job(store: JobStore) -> None:
+    """The service that answers the repetition has another usual one."""
+    first = store.create(job("once"))
+    again = job("once").model_copy(update={"pool": "gpu"})
+    assert store.create(again, any_pool=True) == first
+
+
 def test_a_change_is_stored_and_a_new_state_announced(store: JobStore) -> None:
     """Only moves between states make events."""
     made = store.create(job())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import ValidationError
 
 from histill.core.errors import IllegalMoveError
-from histill.core.jobs import LEGAL_MOVES, Job, JobKind, JobState, Progress
+from histill.core.jobs import LEGAL_MOVES, Job, JobKind, JobState, Origin, Progress
 from histill.core.specs import MultiTeacherSpec, SupervisedSpec
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
@@ -56,3 +58,39 @@ def test_a_record_survives_its_json() -> None:
     several = MultiTeacherSpec(dataset="d@2", output_model="m", teachers=("t@production", "u"))
     stored = job(spec=several, metrics={"dice": 0.5})
     assert Job.model_validate_json(stored.model_dump_json()) == stored
+
+
+def test_a_record_without_a_pool_is_of_the_usual_one() -> None:
+    """What says nothing is not stored; nor is the origin of one that nobody's call made."""
+    stored = job().model_dump_json()
+    assert "pool" not in stored
+    assert "origin" not in stored
+    assert Job.model_validate_json(stored).pool == "default"
+    other = job(pool="gpu", origin=Origin(request_id="r"))
+    assert Job.model_validate_json(other.model_dump_json()) == other
+
+
+def test_what_a_later_version_records_outlives_a_change() -> None:
+    """In an upgrade both versions work on a job; only of its spec nothing may be passed over."""
+    record = json.loads(job().model_dump_json())
+    later = json.dumps(record | {"later": {"a": 1}})
+    changed = Job.model_validate_json(later).moved_to(JobState.RUNNING, at=NOW)
+    assert json.loads(changed.model_dump_json())["later"] == {"a": 1}
+    unknown = json.dumps(record | {"spec": {**record["spec"], "later": 1}})
+    with pytest.raises(ValidationError, match="later"):
+        Job.model_validate_json(unknown)
+
+
+@pytest.mark.parametrize(
+    ("progress", "share"),
+    [
+        (Progress(stage="fetching"), 0.0),
+        (Progress(stage="training", step=30, steps=120), 0.25),
+        (Progress(stage="training", step=130, steps=120), 1.0),
+        (Progress(stage="publishing"), 1.0),
+    ],
+    ids=str,
+)
+def test_progress_has_a_share(progress: Progress, share: float) -> None:
+    """Of the training: nothing before it, all after it, and never more than all."""
+    assert progress.share == share

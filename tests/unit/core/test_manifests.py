@@ -25,6 +25,13 @@ def test_a_manifest_from_before_tasks_is_of_segmentation() -> None:
     assert read.servable
 
 
+def test_what_a_later_version_says_is_passed_over() -> None:
+    """In an upgrade a replica of before reads what one of after has published."""
+    stored = json.loads(manifests.model(files=(FILE,)).model_dump_json())
+    read = ModelManifest.model_validate_json(json.dumps(stored | {"later": 1}))
+    assert read == manifests.model(files=(FILE,), create_time=read.create_time)
+
+
 def test_what_is_told_for_data_free_jobs_is_kept() -> None:
     """Task, size, shares and privacy survive the store."""
     made = manifests.classifier(privacy={"epsilon": 2.5, "delta": 1e-5})

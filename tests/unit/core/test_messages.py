@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 from google.rpc import error_details_pb2
+from pydantic import ValidationError
 
 from histill.api.distillation.v1 import job_pb2
 from histill.core import messages
@@ -157,3 +159,43 @@ def test_a_job_without_a_spec_says_what_to_set() -> None:
     """The error lists the kinds there are."""
     with pytest.raises(InvalidArgumentError, match="supervised, multi_teacher, data_free"):
         messages.spec_of(job_pb2.Job())
+
+
+def test_what_a_later_version_records_breaks_no_message() -> None:
+    """During an upgrade a record and its parts may say more than the API of before."""
+    job = Job(
+        id="a" * 20,
+        spec=SPECS[0],
+        create_time=NOW,
+        state=JobState.FAILED,
+        progress=Progress(stage="training", step=1, steps=2),
+        error=JobError(reason="R", message="m", hint="h"),
+    )
+    record = json.loads(job.model_dump_json())
+    for part in (record, record["progress"], record["error"]):
+        part["later"] = 3
+    read = Job.model_validate_json(json.dumps(record))
+    assert messages.job_message(read) == messages.job_message(job)
+    event = JobEvent(time=NOW, progress=job.progress)
+    told = json.loads(event.model_dump_json())
+    told["progress"]["later"] = 3
+    later = JobEvent.model_validate_json(json.dumps(told))
+    assert messages.event_message(later) == messages.event_message(event)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": 2**31},
+        {"step": -1},
+        {"steps": 10**400},
+        {"eta_seconds": float("inf")},
+        {"eta_seconds": float("nan")},
+        {"stage": "s" * 101},
+    ],
+    ids=str,
+)
+def test_progress_that_the_api_cannot_tell_is_none(changes: dict[str, object]) -> None:
+    """A trainer runs foreign programs: what it says must not break those who read it."""
+    with pytest.raises(ValidationError):
+        Progress.model_validate({"stage": "training", **changes})

@@ -82,3 +82,17 @@ def test_half_of_tls_is_an_error(files: dict[str, str]) -> None:
     """What looks protected and is not would be worse than no setting."""
     with pytest.raises(ValueError, match="certificate"):
         TlsSettings.model_validate(files)
+
+
+@pytest.mark.parametrize("kind", [JobsSettings, WorkerSettings])
+@pytest.mark.parametrize("value", ["[]", '["gpu", "gpu"]', '["GPU"]', '["a,b"]', '[""]', "gpu"])
+def test_pools_are_names_each_once_and_at_least_one(
+    monkeypatch: pytest.MonkeyPatch, kind: type[BaseSettings], value: str
+) -> None:
+    """For services that accept jobs and for workers that run them; the variable is named."""
+    variable = "HISTILL_JOBS__POOLS" if kind is JobsSettings else "HISTILL_WORKER__POOLS"
+    monkeypatch.setenv(variable, '["gpu", "default-2"]')
+    assert load(kind)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=variable):
+        load(kind)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from structlog.testing import capture_logs
 
 from histill.core.errors import WorkFailedError
 from histill.core.manifests import Normalization
-from histill.core.specs import BoundaryWeighting, NetworkSpec, SupervisedSpec, TrainingSpec
+from histill.core.specs import (
+    BoundaryWeighting,
+    MultiTeacherSpec,
+    NetworkSpec,
+    SupervisedSpec,
+    TrainingSpec,
+)
 from histill.distill.dataset import Dataset
 from histill.distill.dead_start import DeadStartError
 from histill.distill.devices import Place
@@ -145,6 +154,37 @@ def test_a_run_resumed_after_a_dead_start_ends_with_the_same_student(
     assert (logs[0]["step"], logs[0]["start"]) == (59, 2)
     assert ends[0][1:] == ends[1][1:]
     assert all(torch.equal(ends[1][0][name], value) for name, value in ends[0][0].items())
+
+
+@dataclass(frozen=True)
+class Together(Place):
+    """The first of several processes, of which the others are quick."""
+
+    def meet(self) -> None:
+        """Waits for nobody."""
+
+
+def test_asking_teachers_in_several_processes_is_progress(
+    run: Starting, blob: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each image that this one has asked about stands for one of each other process."""
+    told = list[tuple[str, int, int]]()
+
+    class Noting(Reporter):
+        def report(self, stage: str, step: int = 0, steps: int = 0, **_: Any) -> None:
+            told.append((stage, step, steps))
+
+    spec = MultiTeacherSpec(dataset="blobs", output_model="m", teachers=("a", "b"))
+    order = run.order.model_copy(update={"spec": spec, "teacher_cache": str(tmp_path / "kept")})
+    examples = [Example(str(i), *blob(i, 24)) for i in range(5)]
+    dataset = Dataset(examples, examples[:1], run.dataset.normalization)
+    panel = SimpleNamespace(ask=lambda _: None)
+    weights = SimpleNamespace(teacher_weights=np.ones(0))
+    monkeypatch.setattr("histill.distill.run.load_panel", lambda *_: panel)
+    monkeypatch.setattr("histill.distill.run.judged_images", lambda *_, **__: [weights])
+    place = Together(torch.device("cpu"), rank=0, world=2)
+    Run(run.workdir, order, dataset, place, Noting(None)).prepare()
+    assert told == [("teachers", step, 5) for step in (0, 2, 4, 5)]
 
 
 def prepared(run: Starting, examples: list[Example]) -> list[TrainingImage]:

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from prometheus_client import REGISTRY
 
 from histill.core.errors import DeadlineExceededError, ResourceExhaustedError
 from histill.inference.admission import Admission
@@ -198,3 +199,45 @@ async def test_an_idle_house_never_refuses_a_deadline() -> None:
     await admission.compute(lambda: time.sleep(0.3), Call())
     with admission.admitted(Call(deadline=time.monotonic() + 0.01)):
         pass
+
+
+def told(name: str, **labels: str) -> float:
+    found = REGISTRY.get_sample_value(f"histill_inference_{name}", labels)
+    assert found is not None
+    return found
+
+
+async def test_it_tells_how_full_the_house_is() -> None:
+    """Up to the slots requests are worked on; those beyond wait; a place left is free."""
+    admission = Admission(workers=2, max_queue=2)
+    admission.show(slots=2)
+    assert told("slots") == 2
+    assert (told("running"), told("waiting")) == (0, 0)
+    with admission.admitted(Call()):
+        assert (told("running"), told("waiting")) == (1, 0)
+        with admission.admitted(Call()), admission.admitted(Call(urgent=True)):
+            assert (told("running"), told("waiting")) == (2, 1)
+    assert (told("running"), told("waiting")) == (0, 0)
+
+
+async def test_it_tells_why_requests_are_sent_away() -> None:
+    """A full house, a full project, and deadlines that cannot be or were not kept, apart."""
+    names = ("full", "project", "hopeless", "expired")
+    before = {name: told("refused_total", reason=name) for name in names}
+    crowded = Admission(workers=1, max_queue=0, max_per_project=0)
+    with crowded.admitted(Call()), pytest.raises(ResourceExhaustedError):
+        crowded.admitted(Call()).__enter__()
+    fair = Admission(workers=1, max_queue=5, max_per_project=1)
+    with fair.admitted(Call()), pytest.raises(ResourceExhaustedError):
+        fair.admitted(Call()).__enter__()
+    admission = Admission(workers=1, max_queue=5)
+    busy = asyncio.create_task(admission.compute(lambda: time.sleep(0.2), Call()))
+    await asyncio.sleep(0.05)
+    with pytest.raises(DeadlineExceededError):
+        admission.admitted(Call(deadline=time.monotonic() + 0.001)).__enter__()
+    patient = Call(deadline=time.monotonic() + 0.1)
+    with pytest.raises(DeadlineExceededError), admission.admitted(patient):
+        await admission.compute(lambda: None, patient)
+    await busy
+    after = {name: told("refused_total", reason=name) - before[name] for name in names}
+    assert after == dict.fromkeys(names, 1)

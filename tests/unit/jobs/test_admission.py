@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from histill.core.jobs import Job
     from histill.core.manifests import ModelManifest
 
+POOLS = ("cpu", "gpu")
 LENET = {"architecture": "lenet5", "width": 3}
 
 
@@ -39,6 +40,7 @@ def ask(spec: dict[str, Any], *teachers: ModelManifest) -> Job:
         job_from_yaml(spec),
         "",
         project="default",
+        pools=POOLS,
         find=partial(Known(objects).find, "default"),
         clock=lambda: now,
     )
@@ -62,6 +64,18 @@ def test_like_teachers_are_accepted_without_data() -> None:
     assert job.kind is JobKind.DATA_FREE
     program = manifests.classifier(name="b", network=None)
     assert free(manifests.classifier(name="a"), program, student=LENET)
+
+
+def test_a_job_goes_to_the_pool_that_it_names_or_to_the_first() -> None:
+    """One that is not there is refused, with those that are."""
+    spec = {"data_free": {"output_model": "m", "teachers": ["a"]}}
+    assert ask(spec, teacher("a")).pool == "cpu"
+    assert ask(spec | {"pool": "gpu"}, teacher("a")).pool == "gpu"
+    with pytest.raises(InvalidArgumentError) as caught:
+        ask(spec | {"pool": "default"}, teacher("a"))
+    (violation,) = caught.value.violations
+    assert violation.field == "job.pool"
+    assert violation.description == "there is no such pool of workers; there are cpu, gpu"
 
 
 def test_a_missing_teacher_is_named() -> None:

@@ -18,6 +18,7 @@ from histill.core.manifests import ModelManifest, ModelRole, Normalization
 from histill.core.names import new_job_id
 from histill.core.specs import NetworkSpec, SupervisedSpec
 from histill.distill.settings import WorkerPart
+from histill.jobs.gauges import Gauges
 from histill.jobs.reaper import Reaper
 from histill.jobs.settings import ReaperPart
 
@@ -46,6 +47,7 @@ class World:
             self.index,
             self.live,
             self.queue,
+            Gauges(self.index, self.live, ("default", "gpu"), lambda: NOW),
             patience,
             lambda: NOW,
         )
@@ -105,7 +107,7 @@ def test_a_cancelled_job_without_a_worker_ends(world: World) -> None:
 def test_a_queued_job_whose_message_is_gone_is_submitted_again(world: World) -> None:
     """Also while other messages wait, and never a second one for the same job."""
     job = world.add()
-    world.queue.submit("another", priority=0)
+    world.queue.submit("another", priority=0, pool="default")
     for _ in range(3):
         world.reaper.look()
     assert world.queue.messages == [(0, "another"), (0, job.id)]

@@ -13,6 +13,7 @@ from histill.core.jobs import Job, JobState, Progress
 from histill.core.names import new_job_id
 from histill.core.specs import SupervisedSpec
 from histill.jobs import measures
+from histill.jobs.gauges import Gauges
 from histill.jobs.reaper import Reaper
 from histill.jobs.settings import ReaperPart
 
@@ -38,7 +39,8 @@ def world() -> tuple[Reaper, JobStore, Racing]:
     jobs = JobStore(MemoryObjects(), index, MemoryEvents(), lambda: NOW)
     patience = ReaperPart(grace_s=0, resubmit_s=0)
     queue = MemoryQueue()
-    return Reaper("me", jobs, index, live, queue, patience, lambda: NOW), jobs, live
+    gauges = Gauges(index, live, ("default",), lambda: NOW)
+    return Reaper("me", jobs, index, live, queue, gauges, patience, lambda: NOW), jobs, live
 
 
 def running(jobs: JobStore) -> Job:
@@ -56,7 +58,7 @@ def test_a_new_attempt_is_not_taken_back_for_the_old_one() -> None:
     now = jobs.get(job.id)
     assert (now.state, now.attempt) == (JobState.RUNNING, 2)
     assert live.progress(job.id)[0] is not None
-    assert reaper.queue.depth() == 0
+    assert reaper.queue.depth(["default"]) == 0
 
 
 def test_one_damaged_record_does_not_stop_the_reaper() -> None:

@@ -29,6 +29,7 @@ from histill.core.errors import (
     InternalError,
     InvalidArgumentError,
     ResourceExhaustedError,
+    UnavailableError,
 )
 from histill.ml import decoder_wire, decoding
 from histill.ml.confinement import Budget
@@ -218,6 +219,27 @@ def test_a_decoder_that_dies_is_replaced(decoders: Decoders) -> None:
         with pytest.raises(HistillError):
             slide.read(0, 0, 5, 5)
     assert decoded(decoders, FILES["slide"]).size == Size(60, 50)
+
+
+def test_nobody_is_told_that_they_wait_before_they_do() -> None:
+    """Whoever asks while another call still starts them hears that; also when that takes long."""
+    made = Decoders(Budget(MEMORY, cpu_s=2), ahead=2, spare=2)
+    starting = threading.Thread(target=made.start)
+    starting.start()
+    refused = 0
+    try:
+        while len(made._idle) < 2:
+            try:
+                made.start()
+            except UnavailableError:
+                refused += 1
+                time.sleep(0.01)
+            else:
+                assert len(made._idle) == 2
+        assert refused
+    finally:
+        starting.join(60)
+        made.close()
 
 
 def test_a_nursery_that_dies_is_replaced(decoders: Decoders) -> None:

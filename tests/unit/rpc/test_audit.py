@@ -91,6 +91,8 @@ class Segmentation(rpc.SegmentationServiceServicer):
                 raise NotFoundError("no such model")
             case "bug":
                 raise ValueError(SECRET)
+            case "slow":
+                await asyncio.sleep(60)
         audit.note_model(model(name="nuclei", version=3))
         return pb.SegmentResponse(mask=b"m" * 100)
 
@@ -312,6 +314,22 @@ async def test_a_write_is_announced_before_it_happens(running: Running) -> None:
         ("begun", "jobs/0123456789", None),
         ("ended", "jobs/0123456789", 3),
     ]
+
+
+@pytest.mark.parametrize(("limit_s", "code"), [(0.3, "DEADLINE_EXCEEDED"), (60, "CANCELLED")])
+async def test_a_call_that_took_too_long_is_no_cancelled_one(
+    running: Running, limit_s: float, code: str
+) -> None:
+    """The record says whether its caller gave up, or its time was over."""
+    async with channel(running.target) as opened:
+        stub = rpc.SegmentationServiceStub(opened)
+        call = stub.Segment(pb.SegmentRequest(model="slow"), timeout=limit_s)
+        await asyncio.wait({asyncio.ensure_future(call.code())}, timeout=1)
+        call.cancel()
+    async with asyncio.timeout(5):
+        while not running.trail.lines:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
+    assert [line["code"] for line in running.trail.lines] == [code]
 
 
 async def test_every_request_of_a_stream_has_a_record(running: Running) -> None:

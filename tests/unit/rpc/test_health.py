@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY
 
 from conftest import free_port
 from histill.core.errors import UnavailableError
 from histill.core.settings import ServiceSettings
-from histill.rpc import server
+from histill.rpc import measures, server
 from histill.rpc.server import ServiceDescription, serve
 
 if TYPE_CHECKING:
@@ -89,6 +90,42 @@ async def test_health_outlives_a_check_that_crashes(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0.02)
     await becomes(settings, SERVING)
     await stop(serving)
+
+
+async def test_readiness_is_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 from the start, as long as no check has succeeded, and when the server stops."""
+    monkeypatch.setattr(server, "READY_EVERY_S", 0.05)
+
+    def told() -> float | None:
+        return REGISTRY.get_sample_value("histill_ready", {"process": "test"})
+
+    async def tells(wanted: float) -> None:
+        async with asyncio.timeout(10):
+            while told() != wanted:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.02)
+
+    checked, away = asyncio.Event(), False
+    before: list[float | None] = []
+
+    async def ready() -> None:
+        before.append(told())
+        await checked.wait()
+        if away:
+            raise UnavailableError("away")
+
+    measures.READY.clear()
+    settings, service = description(ready)
+    serving = asyncio.create_task(serve(settings, service))
+    await tells(0)
+    checked.set()
+    await tells(1)
+    assert before[0] == 0
+    away = True
+    await tells(0)
+    away = False
+    await tells(1)
+    await stop(serving)
+    assert told() == 0
 
 
 async def test_health_can_be_watched() -> None:

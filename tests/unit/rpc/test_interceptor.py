@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from histill.api.distillation.v1 import distillation_service_pb2 as pb
 from histill.api.distillation.v1 import distillation_service_pb2_grpc as rpc
@@ -27,7 +30,7 @@ from histill.core.errors import (
 from histill.core.service_settings import AuthSettings
 from histill.rpc.channel import bearer, channel, sync_channel
 from histill.rpc.gate import Gate
-from histill.rpc.interceptor import ServerInterceptor
+from histill.rpc.interceptor import ServerInterceptor, given_up
 from histill.rpc.statuses import from_rpc_error
 
 if TYPE_CHECKING:
@@ -56,6 +59,8 @@ class Scripted(rpc.DistillationServiceServicer):
                 raise ResourceExhaustedError("too large")
             case "bug":
                 raise ValueError("/secret/path")
+            case "slow":
+                await asyncio.sleep(60)
         return pb.GetJobResponse()
 
     async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[pb.WatchJobResponse]:  # noqa: N802
@@ -63,6 +68,8 @@ class Scripted(rpc.DistillationServiceServicer):
         yield pb.WatchJobResponse()
         if request.name == "missing":
             raise NotFoundError("gone in between")
+        if request.name == "slow":
+            await asyncio.sleep(60)
 
 
 @pytest.fixture
@@ -162,6 +169,77 @@ async def test_calls_are_counted_by_status(target: str) -> None:
         while count("NOT_FOUND") == before[1]:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
     assert (count("OK"), count("NOT_FOUND")) == (before[0] + 1, before[1] + 1)
+
+
+def ended(kind: str, method: str) -> Counter[str]:
+    """How many calls of a method ended, by code."""
+    labels = {"grpc_type": kind, "grpc_service": SERVICE, "grpc_method": method}
+    codes = (code.name for code in grpc.StatusCode)
+    found = {
+        code: REGISTRY.get_sample_value("grpc_server_handled_total", labels | {"grpc_code": code})
+        for code in codes
+    }
+    return Counter({code: int(number) for code, number in found.items() if number})
+
+
+async def one_more(kind: str, method: str, before: Counter[str]) -> str:
+    """The code of the call that ends next."""
+    async with asyncio.timeout(5):
+        while not (new := ended(kind, method) - before):  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
+    (code,) = new
+    return code
+
+
+async def test_a_deadline_that_passes_during_work_is_counted_as_such(target: str) -> None:
+    """Whoever waited in vain was failed by us, and has not given up."""
+    request = pb.WatchJobRequest(name="slow")
+    one, many = ended("unary", "GetJob"), ended("server_stream", "WatchJob")
+    with capture_logs() as lines:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(target, "slow", timeout=0.3)
+        assert await one_more("unary", "GetJob", one) == "DEADLINE_EXCEEDED"
+    async with channel(target) as opened:
+        stream = rpc.DistillationServiceStub(opened).WatchJob(request, timeout=0.3)
+        with pytest.raises(grpc.aio.AioRpcError):
+            _ = [message async for message in stream]
+    assert await one_more("server_stream", "WatchJob", many) == "DEADLINE_EXCEEDED"
+    assert [line["code"] for line in lines if line["event"] == "rpc"] == ["DEADLINE_EXCEEDED"]
+
+
+# gRPC tells a server 10.01 s as 10.1 s, so that its caller is gone before the time is over.
+@pytest.mark.parametrize(
+    ("left_s", "passed_s", "code"),
+    [
+        (0.0, 0.3, "DEADLINE_EXCEEDED"),
+        (0.009, 0.3, "DEADLINE_EXCEEDED"),
+        (0.09, 10.01, "DEADLINE_EXCEEDED"),
+        (0.09, 1.0, "CANCELLED"),
+        (5.0, 25.0, "CANCELLED"),
+        (None, 1000.0, "CANCELLED"),
+    ],
+)
+def test_whose_clock_is_first_makes_no_difference(
+    left_s: float | None, passed_s: float, code: str
+) -> None:
+    """A call that ends a hundredth of its time early had a deadline that passed."""
+    context: Any = SimpleNamespace(time_remaining=lambda: left_s)
+    assert given_up(context, time.perf_counter() - passed_s).name == code
+
+
+@pytest.mark.parametrize("limit_s", [None, 30])
+async def test_a_caller_who_gives_up_is_no_failure(target: str, limit_s: float | None) -> None:
+    """With time left, or without any limit, the call is counted as cancelled."""
+    before = ended("unary", "GetJob")
+    async with channel(target) as opened:
+        going = rpc.DistillationServiceStub(opened).GetJob(
+            pb.GetJobRequest(name="slow"), timeout=limit_s
+        )
+        ASKED.clear()
+        while not ASKED:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
+        going.cancel()
+    assert await one_more("unary", "GetJob", before) == "CANCELLED"
 
 
 async def test_the_sdk_raises_our_errors_again(target: str) -> None:

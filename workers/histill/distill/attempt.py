@@ -24,6 +24,7 @@ from histill.core.job_keys import (
 from histill.core.jobs import Job, JobState
 from histill.core.manifests import GENERATORS, SAMPLES
 from histill.distill import measures
+from histill.distill.attempt_spans import AttemptSpans
 from histill.distill.checkpoints import Checkpoints
 from histill.distill.failures import job_error
 from histill.distill.inputs import fetch_inputs
@@ -66,12 +67,18 @@ class Attempt:
     job: Job
     stop: Stop
     telling: Telling = field(init=False)
+    spans: AttemptSpans = field(init=False)
 
     def __post_init__(self) -> None:
         self.telling = Telling(self.worker, self.job)
+        self.spans = AttemptSpans.begun(self.job)
 
     def run(self) -> None:
         """Runs it and records how it ended."""
+        with structlog.contextvars.bound_contextvars(**self.spans.logged()):
+            self._run()
+
+    def _run(self) -> None:
         log.info("attempt_started", job=self.job.name, attempt=self.job.attempt)
         outcome = "UNKNOWN"
         try:
@@ -80,10 +87,13 @@ class Attempt:
         except StoppedError as stopped:
             outcome = self._stopped(stopped.reason)
         except (UnavailableError, TrainerKilledError) as exc:
+            self.spans.fail(exc)
             outcome = self._given_back(exc)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the job must say so
+            self.spans.fail(exc)
             outcome = self._failed(exc)
         finally:
+            self.spans.end(outcome)
             measures.ATTEMPTS.labels(self.job.kind, outcome).inc()
             log.info("attempt_ended", job=self.job.name, outcome=outcome)
 
@@ -101,7 +111,7 @@ class Attempt:
     def _work(self) -> ModelManifest:
         with tempfile.TemporaryDirectory(prefix=f"{self.job.id}-", dir=self.worker.scratch) as root:
             folder = Workdir(Path(root))
-            self.telling.stage("fetching")
+            self._begin("fetching")
             order = self._patiently(
                 partial(
                     fetch_inputs,
@@ -118,8 +128,12 @@ class Attempt:
             if self._patiently(checkpoints.fetch):
                 log.info("checkpoint_fetched", job=self.job.name)
             result = self._train(folder, checkpoints)
-            self.telling.stage("publishing")
+            self._begin("publishing")
             return self._patiently(partial(self._publish, folder, order, result))
+
+    def _begin(self, stage: str) -> None:
+        self.spans.enter(stage)
+        self.telling.stage(stage)
 
     def _train(self, folder: Workdir, checkpoints: Checkpoints) -> RunResult:
         settings = self.worker.settings
@@ -130,6 +144,7 @@ class Attempt:
                 trainer_environment(os.environ, threads=threads),
                 folder,
                 self.stop,
+                heard=lambda event: self.spans.see(event.progress),
                 on_event=self.telling.event,
                 on_log=self.telling.line,
                 grace_s=settings.stop_grace_s,

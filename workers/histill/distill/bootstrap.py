@@ -17,7 +17,9 @@ from histill.adapters.s3 import S3ObjectStore
 from histill.core.clock import utc_now
 from histill.core.job_store import JobStore
 from histill.distill.cache_keeping import CacheKeeper
+from histill.distill.health import Signs
 from histill.distill.trainer_process import trainer_command
+from histill.distill.vitals import Vitals
 from histill.distill.worker import Worker
 
 if TYPE_CHECKING:
@@ -39,7 +41,23 @@ def build(settings: WorkerSettings, scratch: Path) -> Worker:
         draining=threading.Event(),
         command=partial(trainer_command, processes=settings.worker.processes),
         signing=load_signing(settings.signing),
+        vitals=vitals_of(settings),
     )
+
+
+def vitals_of(settings: WorkerSettings) -> Vitals:
+    """How long each part may be silent, which may wait for servers that hang."""
+    redis_s, s3_s = settings.redis.timeout_s, settings.s3.timeout_s
+    return Vitals(
+        loop_s=settings.worker.health_silence_s + 3 * redis_s,
+        watch_s=60 + 12 * redis_s + 6 * s3_s,
+    )
+
+
+def signs(settings: WorkerSettings, worker: Worker) -> Signs:
+    """What the worker's health follows from."""
+    redis = RedisJobIndex(connect(settings.redis))
+    return Signs(worker.vitals, worker.draining, redis.ping, worker.objects.ping)
 
 
 def keeper(settings: WorkerSettings, scratch: Path) -> CacheKeeper:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -66,7 +68,9 @@ class Checkpoints:
             while not done.wait(_POLL_S):
                 self.store()
 
-        thread = threading.Thread(target=watch, name="stored", daemon=True)
+        # In this context, so that what is logged there belongs to the same request.
+        run = partial(copy_context().run, watch)
+        thread = threading.Thread(target=run, name="stored", daemon=True)
         thread.start()
         try:
             yield

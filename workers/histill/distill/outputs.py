@@ -35,7 +35,7 @@ from histill.ml.appearance import appearance_of
 from histill.ml.metrics import score_image, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -128,8 +128,18 @@ def _measured(evaluation: Evaluation, foreground: Sequence[str]) -> dict[str, fl
     return measured
 
 
+def nobody() -> None:
+    """Is told, and does nothing."""
+
+
 def write_files(
-    folder: Path, order: RunOrder, dataset: Dataset, outcome: Outcome, result: RunResult
+    folder: Path,
+    order: RunOrder,
+    dataset: Dataset,
+    outcome: Outcome,
+    result: RunResult,
+    *,
+    quantizing: Callable[[], None] = nobody,
 ) -> RunResult:
     """Writes weights, statistics where the norms keep none, ONNX files, card and report.
 
@@ -139,6 +149,7 @@ def write_files(
         dataset: What it was trained and measured on.
         outcome: The network, moved to the CPU and into eval mode.
         result: Of ``describe``.
+        quantizing: Called when the files in floats are there.
 
     Returns:
         The result with the size and speed of the ONNX file, and what it loses in 8-bit
@@ -164,6 +175,7 @@ def write_files(
         samples=[example.image for example in dataset.validation[:_EXPORT_SAMPLES]],
     )
     result = _weighed(folder / ONNX, dataset, result, stride=order.spec.network.stride)
+    quantizing()
     lost = add_int8(
         folder,
         [example.image for example in dataset.training],

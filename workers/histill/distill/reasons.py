@@ -15,6 +15,21 @@ DEAD_START = "DEAD_START"
 EXPORT_MISMATCH = "EXPORT_MISMATCH"
 DISK_FULL = "DISK_FULL"
 INTERNAL = "INTERNAL"
+TRAINER_CRASHED = "TRAINER_CRASHED"
+# A trainer that was taken over can write others.
+REASONS = frozenset(
+    {
+        DATASET_INVALID,
+        TEACHER_MISMATCH,
+        OUT_OF_MEMORY,
+        DIVERGED,
+        DEAD_START,
+        EXPORT_MISMATCH,
+        DISK_FULL,
+        INTERNAL,
+        TRAINER_CRASHED,
+    }
+)
 
 # torch raises a plain RuntimeError with this text when the CPU allocator fails.
 _CPU_OUT_OF_MEMORY = "can't allocate memory"

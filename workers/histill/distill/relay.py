@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -39,7 +41,9 @@ class Relay:
     _thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        # What is logged there belongs to the same request.
+        run = partial(copy_context().run, self._run)
+        self._thread = threading.Thread(target=run, name="relay", daemon=True)
         self._thread.start()
 
     def put(self, said: RunEvent | str) -> None:

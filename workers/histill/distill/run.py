@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -99,7 +100,14 @@ class Run:
         log.info("validated", **{k: round(v, 4) for k, v in result.metrics.items()})
         scores = {f"val_{k}": v for k, v in result.metrics.items() if k in {"dice", "iou", "nsd2"}}
         self.reporter.report("exporting", steps, steps, metrics=scores, force=True)
-        return write_files(self.workdir.result, self.order, self.dataset, outcome, result)
+        return write_files(
+            self.workdir.result,
+            self.order,
+            self.dataset,
+            outcome,
+            result,
+            quantizing=partial(self.reporter.report, "quantizing", steps, steps, force=True),
+        )
 
     def prepare(self) -> list[TrainingImage]:
         """Training images with boundary weights and, if there are teachers, their mixture."""
@@ -118,8 +126,10 @@ class Run:
         panel = load_panel(self.workdir, manifests, dataset, spec, device, cache)
         if cache is not None and self.place.world > 1:
             # Each process asks the teachers about its part, then all read the cache.
-            for example in self.dataset.training[self.place.rank :: self.place.world]:
+            own = self.dataset.training[self.place.rank :: self.place.world]
+            for count, example in enumerate(own, start=1):
                 panel.ask(example.image)
+                self.reporter.report("teachers", min(count * self.place.world, total), total)
             self.place.meet()
         images = judged_images(
             self.dataset.training,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from histill.core.pools import DEFAULT_POOL, Pools
 from histill.core.settings import ProcessSettings
 from histill.core.signing import SigningSettings
 
@@ -50,6 +51,14 @@ class WorkerPart(BaseModel):
     )
     patience_s: float = Field(
         default=300.0, ge=0.0, description="wait for a server that is away, before giving up"
+    )
+    pools: Pools = Field(
+        default=(DEFAULT_POOL,), description="whose jobs it takes; the most urgent of all first"
+    )
+    health_host: str = "0.0.0.0"  # noqa: S104 - probes come from outside
+    health_port: int = Field(default=50065, ge=-1, le=65535, description="-1: none")
+    health_silence_s: float = Field(
+        default=10.0, ge=1, description="without a sign of the process; then it is not healthy"
     )
     metrics_host: str = "0.0.0.0"  # noqa: S104 - Prometheus scrapes from outside
     metrics_port: int = Field(default=9105, ge=-1, le=65535, description="-1: none")

@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -115,15 +117,28 @@ def watched(
     live: LiveState,
     jobs: JobStore,
     draining: threading.Event,
+    looked: Callable[[], None],
     *,
     ttl_s: float,
     poll_s: float,
 ) -> Iterator[Stop]:
-    """Keeps the lease while the block runs, and yields the stop it may set."""
+    """Keeps the lease while the block runs, and yields the stop it may set.
+
+    Args:
+        lease: What is kept.
+        live: Where.
+        jobs: Says whose the job is when the lease is gone.
+        draining: Set when the worker stops.
+        looked: Called at each look, as a sign of life.
+        ttl_s: How long the lease lasts.
+        poll_s: Between two looks.
+    """
     stop, done = Stop(), threading.Event()
-    watch = _Watch(lease, live, jobs, stop, ttl_s)
+    watch = _Watch(lease, live, jobs, stop, looked, ttl_s)
     thread = threading.Thread(
-        target=watch.run, args=(draining, done), kwargs={"poll_s": poll_s}, daemon=True
+        # In this context, so that what is logged there belongs to the same request.
+        target=partial(copy_context().run, watch.run, draining, done, poll_s=poll_s),
+        daemon=True,
     )
     thread.start()
     try:
@@ -141,12 +156,16 @@ class _Watch:
     live: LiveState
     jobs: JobStore
     stop: Stop
+    looked: Callable[[], None]
     ttl_s: float
     away: bool = False
 
     def run(self, draining: threading.Event, done: threading.Event, *, poll_s: float) -> None:
         renewed = time.monotonic()
-        while self.stop.reason is not StopReason.LEASE_LOST and not done.wait(poll_s):
+        while not done.wait(poll_s):
+            self.looked()
+            if self.stop.reason is StopReason.LEASE_LOST:
+                continue  # nothing to keep; but the attempt has yet to end, which takes its time
             if draining.is_set():
                 self.stop.set(StopReason.DRAINED)
             try:

@@ -34,9 +34,16 @@ log = structlog.get_logger()
 def run_job(job_id: str, worker: Worker) -> None:
     """Runs a job, unless somebody else does or it has ended."""
     try:
-        lease = _taken(job_id, worker)
-        if lease is not None:
-            _run(lease, worker)
+        try:
+            job = worker.jobs.stored(job_id)
+        except NotFoundError:
+            log.info("job_is_gone", job=job_id)
+            return
+        # What is logged of it is found under the request that asked for it.
+        with structlog.contextvars.bound_contextvars(request_id=job.origin.request_id):
+            lease = _taken(job, worker)
+            if lease is not None:
+                _run(lease, worker)
     except CorruptArtifactError as exc:
         log.warning("job_record_damaged", job=job_id, why=str(exc))
     except UnavailableError as exc:
@@ -44,32 +51,31 @@ def run_job(job_id: str, worker: Worker) -> None:
         log.warning("job_left_to_reaper", job=job_id, why=str(exc))
 
 
-def _taken(job_id: str, worker: Worker) -> Lease | None:
+def _taken(job: Job, worker: Worker) -> Lease | None:
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    try:
-        floor = worker.jobs.stored(job_id).fence
-    except NotFoundError:
-        log.info("job_is_gone", job=job_id)
-        return None
     ttl_s = worker.settings.lease_ttl_s
-    fence = worker.live.acquire_lease(job_id, owner, ttl_s=ttl_s, floor=floor)
+    fence = worker.live.acquire_lease(job.id, owner, ttl_s=ttl_s, floor=job.fence)
     if fence is None:
-        log.info("job_already_leased", job=job_id)
+        log.info("job_already_leased", job=job.id)
         return None
-    return Lease(job_id, owner, fence)
+    return Lease(job.id, owner, fence)
 
 
 def _run(lease: Lease, worker: Worker) -> None:
     settings = worker.settings
     try:
-        with watched(
-            lease,
-            worker.live,
-            worker.jobs,
-            worker.draining,
-            ttl_s=settings.lease_ttl_s,
-            poll_s=settings.poll_s,
-        ) as stop:
+        with (
+            worker.vitals.watching(lease.job_id) as looked,
+            watched(
+                lease,
+                worker.live,
+                worker.jobs,
+                worker.draining,
+                looked,
+                ttl_s=settings.lease_ttl_s,
+                poll_s=settings.poll_s,
+            ) as stop,
+        ):
             try:
                 job = worker.jobs.update(
                     lease.job_id, lambda job: _started(job, lease.fence, worker.clock)

@@ -38,6 +38,7 @@ class Telling:
     job: Job
     log_tail: deque[str] = field(default_factory=lambda: deque(maxlen=30))
     _told: int = 0
+    _step: int = 0
     _away: bool = False
     _silent_until: float = 0.0
 
@@ -47,9 +48,20 @@ class Telling:
 
     def event(self, event: RunEvent) -> None:
         """Passes on what the trainer says of its progress."""
+        self._count(event)
+        self._progress(event.progress, event.metrics)
+
+    def _count(self, event: RunEvent) -> None:
+        """Counts the steps since the event before; several events a second are not all told."""
+        if event.progress.stage != "training":
+            return  # other stages count images, or nothing
+        step, before = event.progress.step, self._step
+        self._step = step
+        # Without it nothing was done: the run goes on from a checkpoint, and says from where.
         if seconds := event.metrics.get("step_seconds"):
             measures.STEP_SECONDS.labels(self.job.kind).observe(seconds)
-        self._progress(event.progress, event.metrics)
+            # Fewer than before: it began anew, or went back to an earlier state.
+            measures.STEPS.labels(self.job.kind).inc(max(0, step - before))
 
     def line(self, text: str) -> None:
         """Passes on a line of the trainer's log."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from histill.core.errors import WorkFailedError
+from histill.distill.reasons import OUT_OF_MEMORY, TRAINER_CRASHED
 from histill.distill.relay import Relay
 from histill.distill.stops import StopReason
 from histill.distill.workdir import RunEvent, RunResult, Workdir
@@ -51,12 +52,17 @@ def trainer_environment(environment: Mapping[str, str], *, threads: int) -> dict
     return passed | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
 
 
+def nobody(_: RunEvent) -> None:
+    """Hears nothing."""
+
+
 def run_trainer(
     command: list[str],
     environment: Mapping[str, str],
     folder: Workdir,
     stop: Stop,
     *,
+    heard: Callable[[RunEvent], None] = nobody,
     on_event: Callable[[RunEvent], None],
     on_log: Callable[[str], None],
     grace_s: float,
@@ -69,6 +75,7 @@ def run_trainer(
         environment: Its whole environment.
         folder: Holds the order; will hold the result.
         stop: Ends the child early when set.
+        heard: Called with each event at once; must not wait.
         on_event: Called with each event, from another thread.
         on_log: Called with each line of the log, from another thread.
         grace_s: From SIGTERM to SIGKILL.
@@ -99,6 +106,7 @@ def run_trainer(
         except ValidationError:
             keep(line)
         else:
+            heard(parsed)
             relay.put(parsed)
 
     streams = [(process.stdout, event), (process.stderr, keep)]
@@ -178,13 +186,13 @@ def _failure(code: int, folder: Workdir, last: deque[str]) -> WorkFailedError:
     if code == -signal.SIGKILL:
         return TrainerKilledError(
             "the trainer was killed by the system, most likely for want of memory",
-            reason="OUT_OF_MEMORY",
+            reason=OUT_OF_MEMORY,
             hint="lower training.batch_size, the size of crops or samples, or samples.memory; or "
             "give the worker more memory",
         )
     words = last[0] if last else "it said nothing"
     return WorkFailedError(
         f"the trainer ended with exit code {code}: {words}",
-        reason="TRAINER_CRASHED",
+        reason=TRAINER_CRASHED,
         hint="read the last lines of its log; submit the job again if they name a passing fault",
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from histill.core.projects import numbered, scoped
 from histill.distill.inputs import Source
+from histill.distill.vitals import Vitals
 
 if TYPE_CHECKING:
     import threading
@@ -35,6 +36,7 @@ class Worker:
     draining: threading.Event
     command: Callable[[Workdir], list[str]]
     signing: Signing
+    vitals: Vitals = field(default_factory=Vitals)
 
     def objects_of(self, project: str) -> ObjectStore:
         """Models and datasets of a project."""

@@ -28,13 +28,13 @@ from histill.distill.data_free.report import render_report
 from histill.distill.export import export_onnx
 from histill.distill.latency import latency_ms
 from histill.distill.nets import count_parameters
-from histill.distill.outputs import REPORT
+from histill.distill.outputs import REPORT, nobody
 from histill.distill.precision import InBfloat16
 from histill.distill.quantize import add_int8
 from histill.distill.workdir import RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -73,13 +73,20 @@ class DataFreeOutcome:
     place: str
 
 
-def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) -> RunResult:
+def write_files(
+    folder: Path,
+    order: DataFreeOrder,
+    outcome: DataFreeOutcome,
+    *,
+    quantizing: Callable[[], None] = nobody,
+) -> RunResult:
     """Writes weights, ONNX files, generators, samples, card and report.
 
     Args:
         folder: Made when missing.
         order: What was asked for.
         outcome: The networks, moved to the CPU and into eval mode.
+        quantizing: Called when the files in floats are there.
 
     Returns:
         What ``result.json`` says.
@@ -114,6 +121,7 @@ def write_files(folder: Path, order: DataFreeOrder, outcome: DataFreeOutcome) ->
     }
     if first.task == "segmentation":
         measured[BFLOAT16_LOSS] = _lost(student, _images(samples), InBfloat16(student))
+        quantizing()
         measured |= add_int8(
             folder,
             [image for each in samples.values() for image in each[: len(each) // _CALIBRATED]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -76,7 +77,12 @@ class DataFreeRun:
             rollbacks=run.rollbacks,
             place=f"{self.place.device}, {self.place.world} process(es)",
         )
-        return write_files(self.workdir.result, self.order, outcome)
+        return write_files(
+            self.workdir.result,
+            self.order,
+            outcome,
+            quantizing=partial(self.reporter.report, "quantizing", steps, steps, force=True),
+        )
 
     @property
     def spec(self) -> DataFreeSpec:

@@ -27,7 +27,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from histill.api.distillation.v1 import spec_pb2 as histill_dot_api_dot_distillation_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%histill/api/distillation/v1/job.proto\x12\x1bhistill.api.distillation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a&histill/api/distillation/v1/spec.proto\"\xa8\x06\n\x03Job\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x32\n\x04kind\x18\x03 \x01(\x0e\x32$.histill.api.distillation.v1.JobKind\x12\x41\n\nsupervised\x18\x04 \x01(\x0b\x32+.histill.api.distillation.v1.SupervisedSpecH\x00\x12\x46\n\rmulti_teacher\x18\x05 \x01(\x0b\x32-.histill.api.distillation.v1.MultiTeacherSpecH\x00\x12>\n\tdata_free\x18\x12 \x01(\x0b\x32).histill.api.distillation.v1.DataFreeSpecH\x00\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x34\n\x05state\x18\x07 \x01(\x0e\x32%.histill.api.distillation.v1.JobState\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x08progress\x18\x0c \x01(\x0b\x32%.histill.api.distillation.v1.Progress\x12>\n\x07metrics\x18\r \x03(\x0b\x32-.histill.api.distillation.v1.Job.MetricsEntry\x12!\n\x05\x65rror\x18\x0e \x01(\x0b\x32\x12.google.rpc.Status\x12\x14\n\x0cresult_model\x18\x0f \x01(\t\x12\x12\n\nrequest_id\x18\x10 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x11 \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x06\n\x04spec\"K\n\x08Progress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\x12\x13\n\x0b\x65ta_seconds\x18\x04 \x01(\x01\"\xd7\x02\n\x08JobEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32%.histill.api.distillation.v1.JobStateH\x00\x12\x39\n\x08progress\x18\x04 \x01(\x0b\x32%.histill.api.distillation.v1.ProgressH\x00\x12\r\n\x03log\x18\x05 \x01(\tH\x00\x12\x43\n\x07metrics\x18\x06 \x03(\x0b\x32\x32.histill.api.distillation.v1.JobEvent.MetricsEntry\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05\x65vent*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*p\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_KIND_SUPERVISED\x10\x01\x12\x1a\n\x16JOB_KIND_MULTI_TEACHER\x10\x02\x12\x16\n\x12JOB_KIND_DATA_FREE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%histill/api/distillation/v1/job.proto\x12\x1bhistill.api.distillation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a&histill/api/distillation/v1/spec.proto\"\xb6\x06\n\x03Job\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x32\n\x04kind\x18\x03 \x01(\x0e\x32$.histill.api.distillation.v1.JobKind\x12\x41\n\nsupervised\x18\x04 \x01(\x0b\x32+.histill.api.distillation.v1.SupervisedSpecH\x00\x12\x46\n\rmulti_teacher\x18\x05 \x01(\x0b\x32-.histill.api.distillation.v1.MultiTeacherSpecH\x00\x12>\n\tdata_free\x18\x12 \x01(\x0b\x32).histill.api.distillation.v1.DataFreeSpecH\x00\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x34\n\x05state\x18\x07 \x01(\x0e\x32%.histill.api.distillation.v1.JobState\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x08progress\x18\x0c \x01(\x0b\x32%.histill.api.distillation.v1.Progress\x12>\n\x07metrics\x18\r \x03(\x0b\x32-.histill.api.distillation.v1.Job.MetricsEntry\x12!\n\x05\x65rror\x18\x0e \x01(\x0b\x32\x12.google.rpc.Status\x12\x14\n\x0cresult_model\x18\x0f \x01(\t\x12\x12\n\nrequest_id\x18\x10 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x11 \x01(\x08\x12\x0c\n\x04pool\x18\x13 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x06\n\x04spec\"K\n\x08Progress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\x12\x13\n\x0b\x65ta_seconds\x18\x04 \x01(\x01\"\xd7\x02\n\x08JobEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32%.histill.api.distillation.v1.JobStateH\x00\x12\x39\n\x08progress\x18\x04 \x01(\x0b\x32%.histill.api.distillation.v1.ProgressH\x00\x12\r\n\x03log\x18\x05 \x01(\tH\x00\x12\x43\n\x07metrics\x18\x06 \x03(\x0b\x32\x32.histill.api.distillation.v1.JobEvent.MetricsEntry\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05\x65vent*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*p\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_KIND_SUPERVISED\x10\x01\x12\x1a\n\x16JOB_KIND_MULTI_TEACHER\x10\x02\x12\x16\n\x12JOB_KIND_DATA_FREE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,18 +38,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOB_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_JOBEVENT_METRICSENTRY']._loaded_options = None
   _globals['_JOBEVENT_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_JOBSTATE']._serialized_start=1403
-  _globals['_JOBSTATE']._serialized_end=1557
-  _globals['_JOBKIND']._serialized_start=1559
-  _globals['_JOBKIND']._serialized_end=1671
+  _globals['_JOBSTATE']._serialized_start=1417
+  _globals['_JOBSTATE']._serialized_end=1571
+  _globals['_JOBKIND']._serialized_start=1573
+  _globals['_JOBKIND']._serialized_end=1685
   _globals['_JOB']._serialized_start=169
-  _globals['_JOB']._serialized_end=977
-  _globals['_JOB_METRICSENTRY']._serialized_start=923
-  _globals['_JOB_METRICSENTRY']._serialized_end=969
-  _globals['_PROGRESS']._serialized_start=979
-  _globals['_PROGRESS']._serialized_end=1054
-  _globals['_JOBEVENT']._serialized_start=1057
-  _globals['_JOBEVENT']._serialized_end=1400
-  _globals['_JOBEVENT_METRICSENTRY']._serialized_start=923
-  _globals['_JOBEVENT_METRICSENTRY']._serialized_end=969
+  _globals['_JOB']._serialized_end=991
+  _globals['_JOB_METRICSENTRY']._serialized_start=937
+  _globals['_JOB_METRICSENTRY']._serialized_end=983
+  _globals['_PROGRESS']._serialized_start=993
+  _globals['_PROGRESS']._serialized_end=1068
+  _globals['_JOBEVENT']._serialized_start=1071
+  _globals['_JOBEVENT']._serialized_end=1414
+  _globals['_JOBEVENT_METRICSENTRY']._serialized_start=937
+  _globals['_JOBEVENT_METRICSENTRY']._serialized_end=983
 # @@protoc_insertion_point(module_scope)

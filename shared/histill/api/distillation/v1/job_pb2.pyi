@@ -134,6 +134,7 @@ class Job(_message.Message):
     RESULT_MODEL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"jobs/{id}". Output only."""
     display_name: _builtins.str
@@ -158,6 +159,12 @@ class Job(_message.Message):
     """The idempotency key the job was created with. Output only."""
     cancel_requested: _builtins.bool
     """CancelJob was called and the worker has not yet stopped. Output only."""
+    pool: _builtins.str
+    """Whose workers run the job: one of the pools that the jobs service has in
+    HISTILL_JOBS__POOLS. Empty: the first of them.
+    Default: "default", unless the service says otherwise. 1 to 63 of a-z, 0-9
+    and -, not starting with -.
+    """
     @_builtins.property
     def supervised(self) -> _spec_pb2.SupervisedSpec:
         """Train from labels."""
@@ -217,10 +224,11 @@ class Job(_message.Message):
         result_model: _builtins.str = ...,
         request_id: _builtins.str = ...,
         cancel_requested: _builtins.bool = ...,
+        pool: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data_free", b"data_free", "end_time", b"end_time", "error", b"error", "multi_teacher", b"multi_teacher", "progress", b"progress", "spec", b"spec", "start_time", b"start_time", "supervised", b"supervised"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "data_free", b"data_free", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "kind", b"kind", "metrics", b"metrics", "multi_teacher", b"multi_teacher", "name", b"name", "priority", b"priority", "progress", b"progress", "request_id", b"request_id", "result_model", b"result_model", "spec", b"spec", "start_time", b"start_time", "state", b"state", "supervised", b"supervised"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "data_free", b"data_free", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "kind", b"kind", "metrics", b"metrics", "multi_teacher", b"multi_teacher", "name", b"name", "pool", b"pool", "priority", b"priority", "progress", b"progress", "request_id", b"request_id", "result_model", b"result_model", "spec", b"spec", "start_time", b"start_time", "state", b"state", "supervised", b"supervised"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_spec: _TypeAlias = _typing.Literal["supervised", "multi_teacher", "data_free"]  # noqa: Y015
     _WhichOneofArgType_spec: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
@@ -240,7 +248,7 @@ class Progress(_message.Message):
     ETA_SECONDS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """What the worker does now: "fetching", "teachers", "training",
-    "validating", "exporting" or "publishing".
+    "validating", "exporting", "quantizing" or "publishing".
     """
     step: _builtins.int
     """Optimiser steps done."""
