@@ -1,0 +1,1 @@
+"""The Grafana dashboards as data: a module a dashboard, and how they are drawn."""
