@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from histill.core.settings import RedisSettings
 
 _RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
-# Kombu wraps some errors of redis-py and lets others through.
 _PAGE = 1000
+# Kombu wraps some errors of redis-py and lets others through.
 _AWAY = (OperationalError, RedisError, OSError)
 
 
@@ -51,7 +52,7 @@ class CeleryJobQueue:
 
     def submit(self, job_id: str, *, priority: int, pool: str) -> None:
         """Queues a job id for a pool's workers."""
-        try:
+        with _translated("take jobs"):
             self._app.send_task(
                 TASK,
                 [job_id],
@@ -59,39 +60,38 @@ class CeleryJobQueue:
                 priority=broker_priority(priority),
                 retry_policy=_RETRY,
             )
-        except _AWAY as exc:
-            failed(Store.REDIS, Failure.UNANSWERED)
-            raise QueueUnavailableError(
-                "Redis does not take jobs; is HISTILL_REDIS__URL right?"
-            ) from exc
 
     def waiting(self, pools: Collection[str]) -> set[str]:
         """Job ids whose message no worker of those pools has taken."""
         found: set[str] = set()
-        try:
-            with self._app.connection_for_read() as connection, connection.channel() as channel:
-                for pool, step in product(pools, PRIORITY_STEPS):
-                    queue = queue_of(pool)
-                    name = channel._q_for_pri(queue, step)  # noqa: SLF001 - where it puts them
-                    found |= set(_messages(channel.client, KEY_PREFIX + name))
-        except _AWAY as exc:
-            failed(Store.REDIS, Failure.UNANSWERED)
-            raise QueueUnavailableError(
-                "Redis does not tell what waits; is HISTILL_REDIS__URL right?"
-            ) from exc
+        with _translated("tell what waits"), self._channel() as channel:
+            for pool, step in product(pools, PRIORITY_STEPS):
+                name = channel._q_for_pri(queue_of(pool), step)  # noqa: SLF001 - where it puts them
+                found |= set(_messages(channel.client, KEY_PREFIX + name))
         return found
 
     def depth(self, pools: Collection[str]) -> int:
         """Messages that no worker of those pools has taken."""
-        try:
-            with self._app.connection_for_read() as connection, connection.channel() as channel:
-                # It sums a queue's lists by priority.
-                return sum(int(channel._size(queue_of(pool))) for pool in pools)  # noqa: SLF001
-        except _AWAY as exc:
-            failed(Store.REDIS, Failure.UNANSWERED)
-            raise QueueUnavailableError(
-                "Redis does not tell the queue's depth; is HISTILL_REDIS__URL right?"
-            ) from exc
+        with _translated("tell the queue's depth"), self._channel() as channel:
+            # It sums a queue's lists by priority.
+            return sum(int(channel._size(queue_of(pool))) for pool in pools)  # noqa: SLF001
+
+    @contextmanager
+    def _channel(self) -> Iterator[Any]:
+        with self._app.connection_for_read() as connection, connection.channel() as channel:
+            yield channel
+
+
+@contextmanager
+def _translated(asked: str) -> Iterator[None]:
+    """Raises QueueUnavailableError, counted, when Redis does not do what the block asks."""
+    try:
+        yield
+    except _AWAY as exc:
+        failed(Store.REDIS, Failure.UNANSWERED)
+        raise QueueUnavailableError(
+            f"Redis does not {asked}; is HISTILL_REDIS__URL right?"
+        ) from exc
 
 
 def _messages(client: Any, name: str) -> Iterator[str]:
