@@ -127,6 +127,17 @@ def test_runbooks_name_the_bounds_of_the_histogram() -> None:
     assert asked <= set(bounds)
 
 
+def asked() -> list[str]:
+    """Every expression of every rule and panel."""
+    drawn = [
+        target["expr"]
+        for path in DASHBOARDS
+        for panel in panels(path)
+        for target in panel["targets"]
+    ]
+    return [rule.expr for rule in rules()] + drawn
+
+
 def test_rules_and_dashboards_ask_for_metrics_that_exist() -> None:
     """Each name is one that our sources define, a recording rule, or the client library's."""
     sources = [
@@ -140,14 +151,7 @@ def test_rules_and_dashboards_ask_for_metrics_that_exist() -> None:
         "ALERTS", "up", "process_cpu_seconds_total", "process_max_fds", "process_open_fds",
         "process_resident_memory_bytes", "process_start_time_seconds",
     }  # fmt: skip
-    asked = [rule.expr for rule in rules()]
-    asked += [
-        target["expr"]
-        for path in DASHBOARDS
-        for panel in panels(path)
-        for target in panel["targets"]
-    ]
-    for expr in asked:
+    for expr in asked():
         for selector in selectors(expr):
             name = re.split(r"[\s{]", selector)[0]
             bare = re.sub(r"_(bucket|count|sum)$", "", name)
@@ -156,14 +160,7 @@ def test_rules_and_dashboards_ask_for_metrics_that_exist() -> None:
 
 def test_series_are_told_apart_by_bounded_labels_only() -> None:
     """No rule and no panel knows of a user, a job or a file."""
-    asked = [rule.expr for rule in rules()]
-    asked += [
-        target["expr"]
-        for path in DASHBOARDS
-        for panel in panels(path)
-        for target in panel["targets"]
-    ]
-    for expr in asked:
+    for expr in asked():
         labels = set(re.findall(r"[{,]\s*(\w+)\s*(?:=~|!~|!=|=)", expr))
         for group in re.findall(r"\b(?:by|on|without)\s*\(([^)]*)\)", expr):
             labels |= {each.strip() for each in group.split(",")} - {""}
