@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -32,11 +32,13 @@ def status(port: int, name: str) -> int:
 
 
 def becomes(port: int, wanted: dict[str, int], *, seconds: float = 30) -> None:
-    """Waits until these services are so."""
-    deadline = time.monotonic() + seconds
+    """Waits until these services are so; a probe that got no answer is made again, as kubelet's."""
+    deadline, found = time.monotonic() + seconds, None
     with asking(port) as ask:
-        while (found := {name: ask(name) for name in wanted}) != wanted:
+        while found != wanted:
             assert time.monotonic() < deadline, found
+            with suppress(grpc.RpcError):
+                found = {name: ask(name) for name in wanted}
             time.sleep(0.05)
 
 
