@@ -154,10 +154,8 @@ def test_a_process_says_which_it_is(service: Service, collector: Collector) -> N
     assert {"service.version", "service.instance.id", "host.name"} <= resource.keys()
 
 
-def test_requests_that_share_a_run_share_a_span(
-    channel: grpc.Channel, collector: Collector
-) -> None:
-    """It lies in the trace of one of them, and links lead from it to the others and back."""
+def spans_under_load(channel: grpc.Channel, collector: Collector) -> list[Seen]:
+    """Those of 48 small requests, twelve at a time, while a large image is segmented."""
     before = len(collector.spans)
     stub = v2_rpc.GRPCInferenceServiceStub(channel)
     with ThreadPoolExecutor(13) as threads:
@@ -169,7 +167,18 @@ def test_requests_that_share_a_run_share_a_span(
     def all_came(spans: list[Seen]) -> bool:
         return sum(each.name in {INFER, SEGMENT} for each in spans[before:]) == 49
 
-    spans = collector.wait(all_came)[before:]
+    return collector.wait(all_came)[before:]
+
+
+def test_requests_that_share_a_run_share_a_span(
+    channel: grpc.Channel, collector: Collector
+) -> None:
+    """It lies in the trace of one of them, and links lead from it to the others and back."""
+    spans: list[Seen] = []
+    for _ in range(10):  # whether any two wait at one moment is for the machine to say
+        spans = spans_under_load(channel, collector)
+        if any(each.name == "batch" for each in spans):
+            break
     served = {each.id: each for each in spans if each.name == INFER}
     computing = [each for each in spans if each.name == "compute" and each.parent in served]
     batches = [each for each in spans if each.name == "batch"]
