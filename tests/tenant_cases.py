@@ -131,8 +131,8 @@ LISTING: dict[str, Asks] = {
 }
 # Methods that make something: a name that another has is as free as any.
 MAKING = (REGISTRY + "UploadModel", REGISTRY + "UploadDataset")
-# Methods of keys, which have a test of their own.
-KEYS = (ACCESS + "CreateKey", ACCESS + "ListKeys", ACCESS + "RevokeKey")
+# Methods of keys and of who calls, which have tests of their own.
+KEYS = (ACCESS + "CreateKey", ACCESS + "ListKeys", ACCESS + "RevokeKey", ACCESS + "GetCaller")
 # Methods that neither name nor list.
 SILENT: dict[str, Message] = {
     OPEN + "ServerLive": v2.ServerLiveRequest(),

@@ -326,6 +326,72 @@ def test_the_command_line_makes_lists_and_revokes(
     assert listed[0]["revoke_time"].startswith("20")
 
 
+def asked(client: Client) -> tuple[str, str, str]:
+    """Who a client is to the registry: id, role and project."""
+    with client:
+        caller = client.keys.caller()
+    return caller.caller_id, access_service_pb2.KeyRole.Name(caller.role), caller.project
+
+
+def test_who_calls_is_told_by_the_services(house: House) -> None:
+    """A key of the settings, stored ones and a token, each with its role and its project."""
+    registry = house.services["registry"]
+    assert asked(client_of(registry=registry)) == ("test", "KEY_ROLE_ADMIN", "default")
+    with client_of(registry=registry) as root:
+        ids = {key.role: key.key_id for key in root.keys.list() if key.description == "a test"}
+    for role in RANKS:
+        named = f"KEY_ROLE_{role.upper()}"
+        found = asked(client_of(registry=registry, key=house.secrets[role]))
+        assert found[1:] == (named, "default")
+        if role != "admin":  # of which there is an ended one, too
+            assert found[0] == ids[access_service_pb2.KeyRole.Value(named)]
+    token = house.issuer.token(project="ward-3")
+    assert asked(client_of(registry=registry, key=token)) == (
+        "oidc:grace", "KEY_ROLE_VIEWER", "ward-3",
+    )  # fmt: skip
+    with admin_of(house, "team-c") as own:
+        told = own.keys.caller()
+        assert told.project == "team-c"
+        assert told.caller_id in {key.key_id for key in own.keys.list()}
+
+
+@pytest.mark.parametrize("kind", ["", "hunter2", "expired", "revoked", "forged"])
+def test_a_stranger_is_nobody(house: House, kind: str) -> None:
+    """Neither an ended key nor none is told who it would be; the SDK raises its own error."""
+    key = house.secrets.get(kind, kind)
+    with pytest.raises(UnauthenticatedError):
+        asked(client_of(registry=house.services["registry"], key=key))
+
+
+def test_where_nobody_is_asked_everybody_is_an_admin(
+    tmp_path: Path, s3: S3, valkey: Valkey
+) -> None:
+    """Mode none: anonymous, with and without a key."""
+    variables = settings_of(s3.settings, valkey.settings) | {"HISTILL_AUTH__MODE": "none"}
+    with service("registry", tmp_path, variables) as registry:
+        registry.wait()
+        for key in ("", "hunter2"):
+            found = asked(client_of(registry=registry, key=key))
+            assert found == ("anonymous", "KEY_ROLE_ADMIN", "default")
+
+
+def test_the_command_line_tells_who_one_is(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For people and for programs; the key itself is not shown, and a wrong one fails."""
+    monkeypatch.setenv("HISTILL_CLIENT__REGISTRY", target(house, "registry"))
+    monkeypatch.setenv("HISTILL_CLIENT__API_KEY", house.secrets["operator"])
+    shown = CliRunner().invoke(app, ["keys", "whoami"])
+    assert shown.exit_code == 0, shown.output
+    assert "operator" in shown.stdout
+    assert "default" in shown.stdout
+    told = json.loads(CliRunner().invoke(app, ["keys", "whoami", "--json"]).stdout)
+    assert set(told) == {"caller_id", "role", "project"}
+    assert (told["role"], told["project"]) == ("KEY_ROLE_OPERATOR", "default")
+    assert told["caller_id"] in shown.stdout
+    assert house.secrets["operator"] not in shown.stdout
+    monkeypatch.setenv("HISTILL_CLIENT__API_KEY", "hunter2")
+    assert CliRunner().invoke(app, ["keys", "whoami"]).exit_code == 1
+
+
 def test_an_open_stream_ends_with_its_key(house: House) -> None:
     """ModelStreamInfer of a revoked key answers no more, within the bound."""
     with client_of(registry=house.services["registry"]) as client:

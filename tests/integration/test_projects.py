@@ -282,6 +282,17 @@ def test_keys_are_a_projects_own(there: Tenancy) -> None:
     assert ask(there, ACCESS + "ListKeys", listing, ACME).answers
 
 
+def test_who_calls_is_told_of_themselves_only(there: Tenancy) -> None:
+    """Id, role and project of the key that asks, whatever other keys there are."""
+    for project in PROJECTS:
+        for role in ROLES:
+            request: list[Message] = [access_pb.GetCallerRequest()]
+            [answer] = ask(there, ACCESS + "GetCaller", request, project, role).answers
+            told = access_pb.GetCallerResponse.FromString(answer)
+            assert told.project == project
+            assert access_pb.KeyRole.Name(told.role) == f"KEY_ROLE_{role.upper()}"
+
+
 def test_unloading_leaves_anothers_in_memory(there: Tenancy) -> None:
     """Also where the names are the same, and where the other's is preloaded."""
     unload = [v2.RepositoryModelUnloadRequest(model_name="nuclei")]

@@ -15,7 +15,7 @@ from histill.inference.ahead import Ahead
 from histill.inference.joint import Wanted, together
 from histill.inference.runtime import CONFIDENCE, MASK, PROBABILITIES
 from histill.ml.images import Image, fit_channels
-from histill.ml.tiling import Canvas, Part
+from histill.ml.tiling import Canvas, Part, Tile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from histill.inference.runtime import Runtime
     from histill.inference.watch import Watch
     from histill.ml.images import Picture
-    from histill.ml.tiling import Tile
 
     Pixels = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BOTH = (MASK, CONFIDENCE)
+_CORNER = Tile(0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +47,20 @@ class Step:
         part: Of the mask.
         share: Of the image that is done, in (0, 1].
         pixels: That the network saw, uint8 [h, w, C].
+        place: Where they begin in the image.
     """
 
     part: Part
     share: float
     pixels: Pixels
+    place: Tile = _CORNER
+
+    @property
+    def seen(self) -> Pixels:
+        """What the network saw of the part itself, which lies within what it saw at all."""
+        height, width = self.part.mask.shape
+        row, column = self.part.row - self.place.row, self.part.column - self.place.column
+        return self.pixels[row : row + height, column : column + width]
 
 
 @dataclass
@@ -160,7 +169,7 @@ class Computer:
                 part = await asyncio.to_thread(canvas.add, tile, found)
                 # By the clock: several tiles are computed at a time.
                 watch.spent("compute", began, time.monotonic())
-                yield Step(part, (number + 1) / len(canvas.tiles), pixels)
+                yield Step(part, (number + 1) / len(canvas.tiles), pixels, tile)
                 began = time.monotonic()
 
     async def answer(

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from histill.inference.regions import Region, RegionForm
 from histill.ml import masks
 from histill.ml.appearance import Unfamiliarity
+from histill.ml.images import Size
 from histill.ml.summary import Tally
 from histill.ml.tiling import Rows
 
@@ -16,32 +18,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from histill.core.manifests import ModelManifest
+    from histill.inference.computer import Step
     from histill.ml.images import Picture
     from histill.ml.masks import Writer
     from histill.ml.summary import Summary
-    from histill.ml.tiling import Part
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """A rectangle of the mask, as a PNG of its own.
-
-    Attributes:
-        row: First row in the image.
-        column: First column in the image.
-        height: Number of rows.
-        width: Number of columns.
-        png: Indexed; values are class indices.
-    """
-
-    row: int
-    column: int
-    height: int
-    width: int
-    png: bytes
-
 
 Piece = bytes | Region
+# What is told while a request is worked on: before regions the image's size, then pieces of the
+# mask, and after those of each tile the share of the image that is done.
+News = Piece | Size | float
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +50,7 @@ class Findings:
     Args:
         picture: The image, or the first of several frames.
         manifest: Of the model.
-        writer: Of the mask's file; ``None`` where regions are wanted instead.
+        writer: Of the mask's file, or what regions hold.
         confidence_map: Whether confidences are kept, whole, for a map.
 
     Attributes:
@@ -76,37 +61,31 @@ class Findings:
         self,
         picture: Picture,
         manifest: ModelManifest,
-        writer: Writer | None,
+        writer: Writer | RegionForm,
         *,
         confidence_map: bool,
     ) -> None:
         self._rows = Rows(picture.size.width)
-        self._writer = writer
+        self._regions = writer if isinstance(writer, RegionForm) else None
+        self._writer = None if isinstance(writer, RegionForm) else writer
         self._tally = Tally(len(manifest.classes), picture.spacing)
         self._unfamiliarity = Unfamiliarity(manifest.appearance)
         self._confidences: list[npt.NDArray[np.floating]] | None = [] if confidence_map else None
         self.found: Found | None = None
 
-    def add(self, part: Part, pixels: npt.NDArray[np.uint8], *, last: bool) -> list[Piece]:
-        """What is ready of the mask with one more part; the rest of it with the last.
-
-        Args:
-            part: Of the mask.
-            pixels: That the network saw for it, uint8 [h, w, C].
-            last: Whether it is the image's last part.
-        """
-        self._unfamiliarity.see(pixels)
+    def add(self, step: Step) -> list[Piece]:
+        """What is ready of the mask with one more step; the rest of it with the last."""
+        self._unfamiliarity.see(step.pixels)
         ready: list[Piece] = []
-        if self._writer is None:
-            height, width = part.mask.shape
-            ready.append(Region(part.row, part.column, height, width, masks.png(part.mask)))
-        if rows := self._rows.add(part):
+        if self._regions:
+            ready += self._regions.written(step.part, step.seen)
+        if rows := self._rows.add(step.part):
             self._tally.add(rows)
             if self._confidences is not None:
                 self._confidences.append(rows.confidence)
             if self._writer:
                 ready.append(self._writer.add(rows.mask))
-        if last:
+        if step.share == 1:
             if self._writer:
                 ready.append(self._writer.end())
             shown = self._confidences

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from histill.core.manifests import ModelManifest
     from histill.inference.call import Call
     from histill.inference.findings import Found
+    from histill.inference.regions import RegionForm
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +24,11 @@ class Request:
     Attributes:
         model: Reference.
         source: An open image file, or decoded pixels.
-        form: How to write the mask; ``None`` gives it as regions.
+        form: How to write the mask, or what regions of it hold that are sent instead.
         call: The caller's terms.
         selection: Which of several images in the file.
         whole: Whether the answer is one message, and so is held whole.
-        confidence_map: Also write the confidence map.
+        confidence_map: Also write the confidence map, of all of the image.
         pixel_size_um: Side of a pixel, where the file does not say it; 0 is not known.
         outlines: How GeoJSON is written.
         empty_frames: Write frames of DICOM SEG in which nothing was found, too.
@@ -35,7 +36,7 @@ class Request:
 
     model: str
     source: BinaryIO | Image
-    form: Format | None
+    form: Format | RegionForm
     call: Call
     selection: Selection = WHOLE_FILE
     whole: bool = True

@@ -12,6 +12,7 @@ from histill.inference import measures
 from histill.inference.findings import Findings
 from histill.inference.measures import Refusal
 from histill.inference.owned import Owned
+from histill.inference.regions import RegionForm
 from histill.inference.requests import Answer
 from histill.inference.watch import Watch
 from histill.ml import images, masks
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from histill.inference.call import Call
     from histill.inference.computer import Computer, Step
     from histill.inference.directory import Directory
-    from histill.inference.findings import Piece
+    from histill.inference.findings import News
     from histill.inference.models import LoadedModel
     from histill.inference.opening import Opener
     from histill.inference.requests import Limits, Request
     from histill.inference.statistics import Statistics
     from histill.ml.images import Picture
+    from histill.ml.masks import Writer
 
 
 class Segmenter:
@@ -73,15 +75,13 @@ class Segmenter:
         """
         await self._directory.get(Owned(call.project, reference))
 
-    async def segment(
-        self, request: Request, deliver: Callable[[Piece | float], Awaitable[None]]
-    ) -> Answer:
+    async def segment(self, request: Request, deliver: Callable[[News], Awaitable[None]]) -> Answer:
         """Segments one image.
 
         Args:
             request: The image and what is wanted.
             deliver: Takes the mask piece by piece, and in between the share of the image that
-                is done, in (0, 1].
+                is done, in (0, 1]; before regions the image's size.
 
         Raises:
             HistillError: Those of ``Directory.get``, ``Opener``, ``masks.writer`` and
@@ -96,12 +96,13 @@ class Segmenter:
                     findings = _findings(
                         request, picture, model.manifest, most_held=self._limits.pixels
                     )
+                    if isinstance(request.form, RegionForm):
+                        await deliver(picture.size)
                     parts = self._parts(model, picture, frames, watch, call)
                     async with aclosing(parts):
                         async for step in parts:
-                            last = step.share == 1
                             with watch.stage("encode"):
-                                add = partial(findings.add, step.part, step.pixels, last=last)
+                                add = partial(findings.add, step)
                                 ready = await self._admission.aside(add, call)
                             for piece in ready:
                                 await deliver(piece)
@@ -184,8 +185,10 @@ class Segmenter:
 def _findings(
     request: Request, picture: Picture, manifest: ModelManifest, *, most_held: int
 ) -> Findings:
-    writer = None
-    if request.form is not None:
+    writer: Writer | RegionForm
+    if isinstance(request.form, RegionForm):
+        writer = request.form
+    else:
         masks.check(request.form, picture, request.outlines)
         context = MaskContext(
             picture,

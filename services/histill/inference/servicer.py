@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
-from histill.core.errors import InvalidArgumentError, TooLargeForOneMessageError
+from histill.core.errors import FieldViolation, InvalidArgumentError, TooLargeForOneMessageError
+from histill.inference.answers import messages, summary
 from histill.inference.call import call_of
-from histill.inference.findings import Region
 from histill.inference.outbox import Outbox, ends_unless_taken
+from histill.inference.regions import RegionForm
 from histill.inference.requests import Request
-from histill.inference.uploads import CHUNK_BYTES
 from histill.ml import geojson, images
-from histill.ml.appearance import FAR
 from histill.ml.geojson import Outlines
 from histill.ml.images import MAX_FRAMES, MAX_LEVEL, Selection
 from histill.ml.masks import Format
@@ -23,14 +22,13 @@ from histill.rpc import audit
 from histill.rpc.interceptor import current_caller
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from typing import BinaryIO
 
     import grpc
 
-    from histill.inference.findings import Piece
+    from histill.inference.findings import News
     from histill.inference.listing import Listing
-    from histill.inference.requests import Answer
     from histill.inference.segmenter import Segmenter
     from histill.inference.uploads import Uploads
 
@@ -82,7 +80,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         """As the proto says."""
         pieces: list[bytes] = []
 
-        async def keep(piece: Piece | float) -> None:
+        async def keep(piece: News) -> None:
             if isinstance(piece, bytes):
                 pieces.append(piece)
 
@@ -107,7 +105,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
                 "the answer does not fit one message; call SegmentLarge, or ask for another format"
             )
         return pb.SegmentResponse(
-            mask=mask, summary=_summary(answer, request.format), confidence_map=confidence_map
+            mask=mask, summary=summary(answer, request.format), confidence_map=confidence_map
         )
 
     async def SegmentLarge(  # noqa: N802
@@ -119,7 +117,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidArgumentError.of("header", "the first message must be the header")
         header = first.header
-        form = _form(header.format)
+        form = _large_form(header)
         # Before the upload: what is wrong here need not wait for gigabytes.
         outlines, pixel_um = _outlines(header.geojson), images.pixel_size(header.pixel_size_um)
         selection = _selection(header.selection)
@@ -131,7 +129,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
             request = Request(
                 header.model,
                 file,
-                None if header.regions else form,
+                form,
                 call,
                 selection=selection,
                 whole=False,
@@ -139,19 +137,19 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
                 outlines=outlines,
                 empty_frames=header.empty_frames,
             )
-            news: Outbox[Piece | float] = Outbox(most=_WAITING_PIECES)
+            news: Outbox[News] = Outbox(most=_WAITING_PIECES)
             work = asyncio.create_task(self._segmenter.segment(request, news.put))
             work.add_done_callback(lambda _: news.close())
             try:
                 async for piece in news.taken():
-                    for message in _messages(piece):
+                    for message in messages(piece):
                         with ends_unless_taken(context, self._idle_s):
                             yield message
                 answer = await work
             finally:
                 work.cancel()
         audit.note_model(answer.manifest)
-        yield pb.SegmentLargeResponse(summary=_summary(answer, header.format))
+        yield pb.SegmentLargeResponse(summary=summary(answer, header.format))
 
     async def ListModels(  # noqa: N802
         self,
@@ -205,6 +203,18 @@ def _form(value: pb.MaskFormat.ValueType) -> Format:
     return _FORMATS[value]
 
 
+def _large_form(header: pb.SegmentLargeHeader) -> Format | RegionForm:
+    form = _form(header.format)
+    if header.regions:
+        return RegionForm(header.picture, header.confidence_map)
+    asked = {"picture": header.picture, "confidence_map": header.confidence_map}
+    wrong = [name for name, value in asked.items() if value]
+    if wrong:
+        words = "comes with regions only; set regions too, or leave it out"
+        raise InvalidArgumentError(*(FieldViolation(name, words) for name in wrong))
+    return form
+
+
 def _selection(chosen: pb.Selection) -> Selection:
     for name, value, most in (
         ("frame", chosen.frame, MAX_FRAMES),
@@ -215,51 +225,8 @@ def _selection(chosen: pb.Selection) -> Selection:
     return Selection(chosen.frame, chosen.level)
 
 
-def _messages(piece: Piece | float) -> Iterator[pb.SegmentLargeResponse]:
-    match piece:
-        case float():
-            yield pb.SegmentLargeResponse(progress=piece)
-        case bytes():
-            for start in range(0, len(piece), CHUNK_BYTES):
-                yield pb.SegmentLargeResponse(mask_chunk=piece[start : start + CHUNK_BYTES])
-        case Region():
-            region = pb.MaskRegion(
-                row=piece.row,
-                column=piece.column,
-                height=piece.height,
-                width=piece.width,
-                png=piece.png,
-            )
-            yield pb.SegmentLargeResponse(region=region)
-
-
 async def _chunks(parts: AsyncIterator[pb.SegmentLargeRequest]) -> AsyncIterator[bytes]:
     async for part in parts:
         if part.WhichOneof("part") != "chunk":
             raise InvalidArgumentError.of("chunk", "after the header, every message is a chunk")
         yield part.chunk
-
-
-def _summary(answer: Answer, form: pb.MaskFormat.ValueType) -> pb.SegmentSummary:
-    milliseconds = {f"{stage}_ms": 1000 * each for stage, each in answer.seconds.items()}
-    return pb.SegmentSummary(
-        model=answer.manifest.reference,
-        height=answer.size.height,
-        width=answer.size.width,
-        classes=[
-            pb.ClassSummary(
-                index=each.index,
-                class_name=answer.manifest.classes[each.index],
-                pixels=each.pixels,
-                area_mm2=each.area_mm2,
-                objects=each.objects,
-                mean_confidence=each.mean_confidence,
-            )
-            for each in answer.found.summary.classes
-        ],
-        mean_confidence=answer.found.summary.mean_confidence,
-        times=pb.StageTimes(**milliseconds),
-        format=form or pb.MASK_FORMAT_PNG,
-        unfamiliarity=answer.found.unfamiliarity,
-        out_of_distribution=answer.found.unfamiliarity > FAR,
-    )

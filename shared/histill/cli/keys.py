@@ -1,4 +1,4 @@
-"""``histill keys``: who may call."""
+"""``histill keys``: who may call, and who calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from histill.core.json_form import as_dict
 if TYPE_CHECKING:
     from histill.api.access.v1 import access_service_pb2 as pb
 
-app = typer.Typer(no_args_is_help=True, help="API keys; for admins.")
+app = typer.Typer(no_args_is_help=True, help="API keys, for admins; and who calls.")
 _NAMES = {number: role for role, number in ROLES.items()}
 
 
@@ -87,6 +87,18 @@ def revoke(
         print_json(as_dict(revoked))
     else:
         say(f"{revoked.key_id} is revoked ({revoked.description})")
+
+
+@app.command()
+def whoami(json: JsonFlag = False) -> None:
+    """Shows as whom the services know you: id in their logs, role and project."""
+    with Client.connect() as client:
+        caller = client.keys.caller()
+    if json:
+        print_json(as_dict(caller))
+        return
+    role = _NAMES.get(caller.role, "")
+    print_table("you", ("id", "role", "project"), [(caller.caller_id, role, caller.project)])
 
 
 def _row(key: pb.Key) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""API keys: made, listed and revoked."""
+"""API keys: made, listed and revoked; and who calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROLES: dict[Role, pb.KeyRole.ValueType] = {
 
 
 class Keys:
-    """Make, list and revoke API keys; for admins.
+    """Make, list and revoke API keys, for admins; and ask who we are, for everybody.
 
     Args:
         channel: Channel to the registry service.
@@ -91,3 +91,12 @@ class Keys:
         with translated():
             request = pb.RevokeKeyRequest(key_id=key_id)
             return self._stub.RevokeKey(request, timeout=self._timeout_s).key
+
+    def caller(self) -> pb.GetCallerResponse:
+        """Who we are to the services: under which id their logs have us, role and project.
+
+        Raises:
+            UnauthenticatedError: Our key or token is not known, or we have none.
+        """
+        with translated():
+            return self._stub.GetCaller(pb.GetCallerRequest(), timeout=self._timeout_s)

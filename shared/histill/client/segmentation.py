@@ -51,8 +51,7 @@ class Segmenter:
 
     Args:
         channel: Channel to the inference service.
-        timeout_s: Longest wait for an answer; for large files ten times that, and as often as
-            they have 16 MiB.
+        timeout_s: Longest wait for an answer; of large files see ``large_timeout_s``.
     """
 
     def __init__(self, channel: grpc.Channel, *, timeout_s: float) -> None:
@@ -130,7 +129,10 @@ class Segmenter:
         model: str,
         urgent: bool = False,
         pixel_size_um: float = 0.0,
+        frame: int = 0,
         level: int = 0,
+        picture: bool = False,
+        confidence_map: bool = False,
     ) -> Iterator[pb.MaskRegion | pb.SegmentSummary]:
         """Segments an image of any size and gives its mask region by region.
 
@@ -139,10 +141,14 @@ class Segmenter:
             model: ``name``, ``name@3`` or ``name@alias``.
             urgent: Overtakes requests that are not.
             pixel_size_um: Side of a pixel, where the file does not say it.
+            frame: Of a multi-frame DICOM image, from 1.
             level: Of a slide's pyramid; 0 is the full resolution.
+            picture: Each region also holds what the model saw there, as a JPEG.
+            confidence_map: Each region also holds its confidence map, as of ``segment``.
 
         Yields:
-            Regions, as they are done, which cover the image once; then the summary.
+            Regions, as they are done, which cover the image once; then the summary, which
+            tells the image's size.
 
         Raises:
             HistillError: As ``segment``.
@@ -151,8 +157,10 @@ class Segmenter:
             model=model,
             priority=pb.PRIORITY_STAT if urgent else pb.PRIORITY_ROUTINE,
             pixel_size_um=pixel_size_um,
-            selection=pb.Selection(level=level),
+            selection=pb.Selection(frame=frame, level=level),
             regions=True,
+            picture=picture,
+            confidence_map=confidence_map,
         )
         for answer in self._large(header, image):
             match answer.WhichOneof("part"):
@@ -189,7 +197,7 @@ class Segmenter:
     ) -> Iterator[pb.SegmentLargeResponse]:
         header.size_bytes = _size(image)
         opened = io.BytesIO(image) if isinstance(image, bytes) else image.open("rb")
-        timeout_s = 10 * self._timeout_s * max(1.0, header.size_bytes / LARGE_BYTES)
+        timeout_s = large_timeout_s(self._timeout_s, header.size_bytes)
         with translated(), opened:
             yield from self._stub.SegmentLarge(large_parts(header, opened), timeout=timeout_s)
 
@@ -202,6 +210,16 @@ def is_large(image: Path | bytes) -> bool:
     """Whether its answer may not fit a message, or its file."""
     slide = isinstance(image, Path) and image.suffix.lower() in SLIDES
     return slide or _size(image) > LARGE_BYTES
+
+
+def large_timeout_s(timeout_s: float, size_bytes: int) -> float:
+    """Longest wait for the whole answer of SegmentLarge, in seconds.
+
+    Args:
+        timeout_s: Longest wait for the answer to a small file.
+        size_bytes: Of the file.
+    """
+    return 10 * timeout_s * max(1.0, size_bytes / LARGE_BYTES)
 
 
 def large_parts(header: pb.SegmentLargeHeader, file: BinaryIO) -> Iterator[pb.SegmentLargeRequest]:

@@ -36,6 +36,7 @@ class Format(StrEnum):
     RAW = "raw"
 
 
+_BAND_PIXELS = 1 << 18
 # Their masks are written when all of it is there.
 HELD_WHOLE = frozenset({Format.RLE, Format.DICOM_SEG})
 
@@ -185,9 +186,14 @@ def png(mask: npt.NDArray[np.uint8]) -> bytes:
 
 def confidence_png(confidence: npt.NDArray[np.floating]) -> bytes:
     """Probabilities in [0, 1], [H, W], as a grey PNG of 0..255."""
-    grey = np.rint(confidence * confidence.dtype.type(255)).astype(np.uint8)
-    stream = PngStream(Size(*grey.shape), palette=False)
-    return stream.add(grey) + stream.end()
+    size = Size(*confidence.shape)
+    stream, written = PngStream(size, palette=False), []
+    # In bands: a processor does not compute in float16, and float32 takes twice the memory.
+    height = max(1, _BAND_PIXELS // size.width)
+    for start in range(0, size.height, height):
+        band = np.multiply(confidence[start : start + height], np.float32(255), dtype=np.float32)
+        written.append(stream.add(np.rint(band, out=band).astype(np.uint8)))
+    return b"".join([*written, stream.end()])
 
 
 def rle(mask: npt.NDArray[np.uint8], classes: tuple[str, ...]) -> bytes:

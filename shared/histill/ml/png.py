@@ -1,8 +1,8 @@
 """Indexed and grey PNG files, written while their rows come.
 
-After the PNG specification, third edition (W3C, 2025). Rows are not filtered: class
-indices lie in runs, which deflate's run-length strategy writes in less time than its
-others and in half the bytes.
+After the PNG specification, third edition (W3C, 2025). Rows are not filtered, and
+deflate's run-length strategy writes them: class indices lie in runs, which it writes in less
+time than the others and in half the bytes; confidences in half the time, and no more bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from histill.ml.colors import color
+from histill.ml.colors import COLORS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _INDEXED = 0, 3
+_PALETTE = bytes(value for color in COLORS for value in color)
 _MEMORY = 9  # the most that deflate takes
 
 
@@ -40,10 +41,8 @@ class PngStream:
         header = struct.pack(">IIBBBBB", size.width, size.height, 8, kind, 0, 0, 0)
         self._head = _SIGNATURE + _chunk(b"IHDR", header)
         if palette:
-            colors = [value for index in range(256) for value in color(index)]
-            self._head += _chunk(b"PLTE", bytes(colors))
-        strategy = zlib.Z_RLE if palette else zlib.Z_FILTERED
-        self._deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY, strategy)
+            self._head += _chunk(b"PLTE", _PALETTE)
+        self._deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY, zlib.Z_RLE)
 
     def add(self, rows: Pixels) -> bytes:
         """The file's next bytes, of rows of values, uint8 [h, W]."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
 
+# Sides of tiles are multiples of it, where they can be: runtimes prepare for every size anew.
+_GRAIN = 64
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -76,7 +79,7 @@ class Canvas:
         read: Reads a region of it.
         classes: Number of classes.
         stride: Of the network.
-        tile: Side of a tile in pixels; a multiple of ``stride``.
+        tile: Most pixels of a tile's side; a multiple of ``stride``.
         overlap: Least overlap of neighbours in pixels; below ``tile / 2``.
 
     Attributes:
@@ -205,7 +208,12 @@ class _Axis:
         size = min(padded, tile // stride)
         count = 1
         if padded > size:
-            count += math.ceil((padded - size) / max(1, size - math.ceil(overlap / stride)))
+            least_overlap = math.ceil(overlap / stride)
+            count += math.ceil((padded - size) / max(1, size - least_overlap))
+            # As small as so many tiles can be: 1024 pixels are two of 576, not of 768.
+            needed = math.ceil((padded + (count - 1) * least_overlap) / count)
+            grain = max(1, _GRAIN // stride)
+            size = min(size, math.ceil(needed / grain) * grain)
         steps = np.linspace(0, padded - size, count).round().astype(int)
         starts = [int(start) * stride for start in steps]
         self.size = size * stride

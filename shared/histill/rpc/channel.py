@@ -12,7 +12,7 @@ from histill.rpc.client_spans_aio import interceptors
 from histill.rpc.service_config import service_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MAX_MESSAGE_BYTES = 64 << 20
@@ -99,16 +99,20 @@ def sync_channel(target: str, *, api_key: str = "", tls: ChannelTls = CLEAR) -> 
     return grpc.intercept_channel(channel, ProgramSpans(), *around)
 
 
-def channel(target: str, *, tls: ChannelTls = CLEAR) -> grpc.aio.Channel:
+def channel(
+    target: str, *, tls: ChannelTls = CLEAR, further: Sequence[tuple[str, Any]] = ()
+) -> grpc.aio.Channel:
     """A channel for asyncio; the API key is the caller's to send (``bearer``).
 
     Args:
         target: As of ``sync_channel``.
         tls: Its files.
+        further: gRPC's options that count before ours.
     """
+    options = list((dict(_OPTIONS) | dict(further)).items())
     if trust := tls.credentials():
-        return grpc.aio.secure_channel(target, trust, _OPTIONS, interceptors=interceptors())
-    return grpc.aio.insecure_channel(target, _OPTIONS, interceptors=interceptors())
+        return grpc.aio.secure_channel(target, trust, options, interceptors=interceptors())
+    return grpc.aio.insecure_channel(target, options, interceptors=interceptors())
 
 
 def bearer(api_key: str) -> tuple[tuple[str, str], ...]:

@@ -21,6 +21,7 @@ ROLES: dict[str, Role] = {
     _ACCESS + "CreateKey": "admin",
     _ACCESS + "ListKeys": "admin",
     _ACCESS + "RevokeKey": "admin",
+    _ACCESS + "GetCaller": "viewer",
     _DISTILLATION + "CreateJob": "operator",
     _DISTILLATION + "GetJob": "viewer",
     _DISTILLATION + "ListJobs": "viewer",

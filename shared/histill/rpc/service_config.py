@@ -19,7 +19,7 @@ _PRIVACY = f"{_API}.privacy.v1.PrivacyService"
 REPEATABLE = {
     _JOBS: ("CreateJob", "GetJob", "ListJobs", "CancelJob", "WatchJob", "GetReport", "GetSamples"),
     _REGISTRY: ("DownloadModel", "GetModel", "ListModels", "GetDataset", "ListDatasets"),
-    _ACCESS: ("ListKeys", "RevokeKey"),
+    _ACCESS: ("ListKeys", "RevokeKey", "GetCaller"),
 }
 # Whose answer was lost has taken effect, and again would be another one: a version, a key whose
 # secret nobody has, a list of what was removed without what the first call removed.

@@ -204,6 +204,15 @@ def test_confidence_is_grey() -> None:
         assert np.asarray(opened).tolist() == [[0, 128, 255]]
 
 
+@pytest.mark.parametrize("kind", ["f2", "f4"])
+def test_confidence_of_many_rows(kind: str) -> None:
+    """However large the map, each pixel has its nearest value."""
+    values = np.random.default_rng(0).random((701, 600)).astype(kind)
+    with Pillow.open(io.BytesIO(masks.confidence_png(values))) as opened:
+        found = np.asarray(opened)
+    np.testing.assert_array_equal(found, np.rint(values.astype(np.float32) * 255))
+
+
 @pytest.mark.parametrize("form", [Format.PNG, Format.GEOJSON, Format.RLE, Format.RAW])
 def test_every_format_writes(form: Format) -> None:
     """Formats that need no DICOM write any image's mask."""

@@ -97,6 +97,16 @@ def test_weights_sum_to_one_everywhere(height: int, width: int, tile: int, share
         np.testing.assert_allclose(part.confidence, 0.75, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("side", "tiles", "of"), [(768, 1, 768), (776, 2, 512), (1024, 2, 576), (1408, 2, 768)]
+)
+def test_tiles_are_no_larger_than_their_number_needs(side: int, tiles: int, of: int) -> None:
+    """A little over one tile is two small ones, of one of few sizes."""
+    canvas = canvas_of(np.zeros((side, 8, 1), np.uint8), tile=768, overlap=128)
+    assert len(canvas.tiles) == tiles
+    assert {canvas.cut(place).shape[1] for place in canvas.tiles} == {of}
+
+
 def test_a_shifted_grid_changes_next_to_nothing() -> None:
     """Tiles that start elsewhere in the same picture give the same classes."""
     pixels = picture(1000, 900)

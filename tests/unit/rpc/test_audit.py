@@ -393,7 +393,8 @@ async def test_what_is_no_message_is_refused_and_told(running: Running) -> None:
 
 READS = {
     *("GetJob", "ListJobs", "WatchJob", "GetReport", "GetModel", "ListModels", "GetDataset"),
-    *("ListDatasets", "ListKeys", "ServerLive", "ServerReady", "ServerMetadata", "ModelReady"),
+    *("ListDatasets", "ListKeys", "GetCaller", "ServerLive", "ServerReady", "ServerMetadata"),
+    "ModelReady",
     *("ModelMetadata", "ModelConfig", "ModelStatistics", "RepositoryIndex"),
 }
 

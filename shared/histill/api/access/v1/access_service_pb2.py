@@ -26,15 +26,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*histill/api/access/v1/access_service.proto\x12\x15histill.api.access.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x02\n\x03Key\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12,\n\x04role\x18\x02 \x01(\x0e\x32\x1e.histill.api.access.v1.KeyRole\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0f\n\x07\x63reator\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x01\n\x10\x43reateKeyRequest\x12,\n\x04role\x18\x01 \x01(\x0e\x32\x1e.histill.api.access.v1.KeyRole\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x11\x43reateKeyResponse\x12\'\n\x03key\x18\x01 \x01(\x0b\x32\x1a.histill.api.access.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"I\n\x0fListKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\"U\n\x10ListKeysResponse\x12(\n\x04keys\x18\x01 \x03(\x0b\x32\x1a.histill.api.access.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10RevokeKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"<\n\x11RevokeKeyResponse\x12\'\n\x03key\x18\x01 \x01(\x0b\x32\x1a.histill.api.access.v1.Key*c\n\x07KeyRole\x12\x18\n\x14KEY_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fKEY_ROLE_VIEWER\x10\x01\x12\x15\n\x11KEY_ROLE_OPERATOR\x10\x02\x12\x12\n\x0eKEY_ROLE_ADMIN\x10\x03\x32\xac\x02\n\rAccessService\x12^\n\tCreateKey\x12\'.histill.api.access.v1.CreateKeyRequest\x1a(.histill.api.access.v1.CreateKeyResponse\x12[\n\x08ListKeys\x12&.histill.api.access.v1.ListKeysRequest\x1a\'.histill.api.access.v1.ListKeysResponse\x12^\n\tRevokeKey\x12\'.histill.api.access.v1.RevokeKeyRequest\x1a(.histill.api.access.v1.RevokeKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*histill/api/access/v1/access_service.proto\x12\x15histill.api.access.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x02\n\x03Key\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12,\n\x04role\x18\x02 \x01(\x0e\x32\x1e.histill.api.access.v1.KeyRole\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0f\n\x07\x63reator\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x01\n\x10\x43reateKeyRequest\x12,\n\x04role\x18\x01 \x01(\x0e\x32\x1e.histill.api.access.v1.KeyRole\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x11\x43reateKeyResponse\x12\'\n\x03key\x18\x01 \x01(\x0b\x32\x1a.histill.api.access.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"I\n\x0fListKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\"U\n\x10ListKeysResponse\x12(\n\x04keys\x18\x01 \x03(\x0b\x32\x1a.histill.api.access.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10RevokeKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"<\n\x11RevokeKeyResponse\x12\'\n\x03key\x18\x01 \x01(\x0b\x32\x1a.histill.api.access.v1.Key\"\x12\n\x10GetCallerRequest\"e\n\x11GetCallerResponse\x12\x11\n\tcaller_id\x18\x01 \x01(\t\x12,\n\x04role\x18\x02 \x01(\x0e\x32\x1e.histill.api.access.v1.KeyRole\x12\x0f\n\x07project\x18\x03 \x01(\t*c\n\x07KeyRole\x12\x18\n\x14KEY_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fKEY_ROLE_VIEWER\x10\x01\x12\x15\n\x11KEY_ROLE_OPERATOR\x10\x02\x12\x12\n\x0eKEY_ROLE_ADMIN\x10\x03\x32\x8c\x03\n\rAccessService\x12^\n\tCreateKey\x12\'.histill.api.access.v1.CreateKeyRequest\x1a(.histill.api.access.v1.CreateKeyResponse\x12[\n\x08ListKeys\x12&.histill.api.access.v1.ListKeysRequest\x1a\'.histill.api.access.v1.ListKeysResponse\x12^\n\tRevokeKey\x12\'.histill.api.access.v1.RevokeKeyRequest\x1a(.histill.api.access.v1.RevokeKeyResponse\x12^\n\tGetCaller\x12\'.histill.api.access.v1.GetCallerRequest\x1a(.histill.api.access.v1.GetCallerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'histill.api.access.v1.access_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KEYROLE']._serialized_start=889
-  _globals['_KEYROLE']._serialized_end=988
+  _globals['_KEYROLE']._serialized_start=1012
+  _globals['_KEYROLE']._serialized_end=1111
   _globals['_KEY']._serialized_start=135
   _globals['_KEY']._serialized_end=404
   _globals['_CREATEKEYREQUEST']._serialized_start=407
@@ -49,6 +49,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEKEYREQUEST']._serialized_end=825
   _globals['_REVOKEKEYRESPONSE']._serialized_start=827
   _globals['_REVOKEKEYRESPONSE']._serialized_end=887
-  _globals['_ACCESSSERVICE']._serialized_start=991
-  _globals['_ACCESSSERVICE']._serialized_end=1291
+  _globals['_GETCALLERREQUEST']._serialized_start=889
+  _globals['_GETCALLERREQUEST']._serialized_end=907
+  _globals['_GETCALLERRESPONSE']._serialized_start=909
+  _globals['_GETCALLERRESPONSE']._serialized_end=1010
+  _globals['_ACCESSSERVICE']._serialized_start=1114
+  _globals['_ACCESSSERVICE']._serialized_end=1510
 # @@protoc_insertion_point(module_scope)

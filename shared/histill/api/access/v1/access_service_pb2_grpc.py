@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class AccessServiceStub:
-    """API keys. Only admins may call it: one whose key stands in the services' settings, in the
-    project "default", for every project; any other for its own project. A change is in force
+    """API keys, and who calls. Only admins make, list and end keys: one whose key stands in the
+    services' settings, in the project "default", those of every project; any other those of its
+    own project. A change is in force
     in every service within five seconds of its answer. The last use of a key is not recorded:
     it would cost a write a call, and tell when people work.
     """
@@ -53,11 +54,17 @@ class AccessServiceStub:
                 request_serializer=histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
+        self.GetCaller = channel.unary_unary(
+                '/histill.api.access.v1.AccessService/GetCaller',
+                request_serializer=histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.GetCallerRequest.SerializeToString,
+                response_deserializer=histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.GetCallerResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
-    """API keys. Only admins may call it: one whose key stands in the services' settings, in the
-    project "default", for every project; any other for its own project. A change is in force
+    """API keys, and who calls. Only admins make, list and end keys: one whose key stands in the
+    services' settings, in the project "default", those of every project; any other those of its
+    own project. A change is in force
     in every service within five seconds of its answer. The last use of a key is not recorded:
     it would cost a write a call, and tell when people work.
     """
@@ -85,6 +92,13 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCaller(self, request, context):
+        """Who the caller is to the services. UNAUTHENTICATED for a stranger; any role may ask.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -103,6 +117,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     request_deserializer=histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.RevokeKeyRequest.FromString,
                     response_serializer=histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.RevokeKeyResponse.SerializeToString,
             ),
+            'GetCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCaller,
+                    request_deserializer=histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.GetCallerRequest.FromString,
+                    response_serializer=histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.GetCallerResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'histill.api.access.v1.AccessService', rpc_method_handlers)
@@ -112,8 +131,9 @@ def add_AccessServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AccessService:
-    """API keys. Only admins may call it: one whose key stands in the services' settings, in the
-    project "default", for every project; any other for its own project. A change is in force
+    """API keys, and who calls. Only admins make, list and end keys: one whose key stands in the
+    services' settings, in the project "default", those of every project; any other those of its
+    own project. A change is in force
     in every service within five seconds of its answer. The last use of a key is not recorded:
     it would cost a write a call, and tell when people work.
     """
@@ -189,6 +209,33 @@ class AccessService:
             '/histill.api.access.v1.AccessService/RevokeKey',
             histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.RevokeKeyRequest.SerializeToString,
             histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/histill.api.access.v1.AccessService/GetCaller',
+            histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.GetCallerRequest.SerializeToString,
+            histill_dot_api_dot_access_dot_v1_dot_access__service__pb2.GetCallerResponse.FromString,
             options,
             channel_credentials,
             insecure,

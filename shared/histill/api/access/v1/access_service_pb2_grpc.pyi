@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AccessServiceStub:
-    """API keys. Only admins may call it: one whose key stands in the services' settings, in the
-    project "default", for every project; any other for its own project. A change is in force
+    """API keys, and who calls. Only admins make, list and end keys: one whose key stands in the
+    services' settings, in the project "default", those of every project; any other those of its
+    own project. A change is in force
     in every service within five seconds of its answer. The last use of a key is not recorded:
     it would cost a write a call, and tell when people work.
     """
@@ -47,11 +48,14 @@ class AccessServiceStub:
     """Ends a key for good; one that has been revoked stays as it is. NOT_FOUND when the
     caller's project has none of that id.
     """
+    GetCaller: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.GetCallerRequest, _access_service_pb2.GetCallerResponse]
+    """Who the caller is to the services. UNAUTHENTICATED for a stranger; any role may ask."""
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
-    """API keys. Only admins may call it: one whose key stands in the services' settings, in the
-    project "default", for every project; any other for its own project. A change is in force
+    """API keys, and who calls. Only admins make, list and end keys: one whose key stands in the
+    services' settings, in the project "default", those of every project; any other those of its
+    own project. A change is in force
     in every service within five seconds of its answer. The last use of a key is not recorded:
     it would cost a write a call, and tell when people work.
     """
@@ -67,10 +71,13 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Ends a key for good; one that has been revoked stays as it is. NOT_FOUND when the
     caller's project has none of that id.
     """
+    GetCaller: _aio.UnaryUnaryMultiCallable[_access_service_pb2.GetCallerRequest, _access_service_pb2.GetCallerResponse]  # type: ignore[assignment]
+    """Who the caller is to the services. UNAUTHENTICATED for a stranger; any role may ask."""
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
-    """API keys. Only admins may call it: one whose key stands in the services' settings, in the
-    project "default", for every project; any other for its own project. A change is in force
+    """API keys, and who calls. Only admins make, list and end keys: one whose key stands in the
+    services' settings, in the project "default", those of every project; any other those of its
+    own project. A change is in force
     in every service within five seconds of its answer. The last use of a key is not recorded:
     it would cost a write a call, and tell when people work.
     """
@@ -102,5 +109,13 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends a key for good; one that has been revoked stays as it is. NOT_FOUND when the
         caller's project has none of that id.
         """
+
+    @_abc_1.abstractmethod
+    def GetCaller(
+        self,
+        request: _access_service_pb2.GetCallerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.GetCallerResponse, _abc.Awaitable[_access_service_pb2.GetCallerResponse]]:
+        """Who the caller is to the services. UNAUTHENTICATED for a stranger; any role may ask."""
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

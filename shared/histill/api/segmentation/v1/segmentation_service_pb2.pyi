@@ -441,6 +441,8 @@ class SegmentLargeHeader(_message.Message):
     SELECTION_FIELD_NUMBER: _builtins.int
     EMPTY_FRAMES_FIELD_NUMBER: _builtins.int
     REGIONS_FIELD_NUMBER: _builtins.int
+    PICTURE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MAP_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model reference, as in SegmentRequest."""
     format: Global___MaskFormat.ValueType
@@ -459,6 +461,12 @@ class SegmentLargeHeader(_message.Message):
     """Write every frame of MASK_FORMAT_DICOM_SEG, as in SegmentRequest."""
     regions: _builtins.bool
     """Send the mask as regions rather than as one file; format does not count then."""
+    picture: _builtins.bool
+    """Send with each region what the model saw there, to be shown below the mask. Only with
+    regions.
+    """
+    confidence_map: _builtins.bool
+    """Send with each region how sure the model is there. Only with regions."""
     @_builtins.property
     def geojson(self) -> Global___GeoJsonOptions:
         """How to write MASK_FORMAT_GEOJSON."""
@@ -479,10 +487,12 @@ class SegmentLargeHeader(_message.Message):
         selection: Global___Selection | None = ...,
         empty_frames: _builtins.bool = ...,
         regions: _builtins.bool = ...,
+        picture: _builtins.bool = ...,
+        confidence_map: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["geojson", b"geojson", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["empty_frames", b"empty_frames", "format", b"format", "geojson", b"geojson", "model", b"model", "pixel_size_um", b"pixel_size_um", "priority", b"priority", "regions", b"regions", "selection", b"selection", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence_map", b"confidence_map", "empty_frames", b"empty_frames", "format", b"format", "geojson", b"geojson", "model", b"model", "picture", b"picture", "pixel_size_um", b"pixel_size_um", "priority", b"priority", "regions", b"regions", "selection", b"selection", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,6 +539,8 @@ class MaskRegion(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     PNG_FIELD_NUMBER: _builtins.int
+    PICTURE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MAP_FIELD_NUMBER: _builtins.int
     row: _builtins.int
     """First row in the image."""
     column: _builtins.int
@@ -539,6 +551,12 @@ class MaskRegion(_message.Message):
     """Number of columns."""
     png: _builtins.bytes
     """Its mask: an indexed 8-bit PNG whose values are class indices."""
+    picture: _builtins.bytes
+    """What the model saw there, when asked for: a JPEG, grey or RGB; of images with more
+    channels the first three.
+    """
+    confidence_map: _builtins.bytes
+    """Winning probability of each pixel times 255, a grey PNG, when asked for."""
     def __init__(
         self,
         *,
@@ -547,14 +565,42 @@ class MaskRegion(_message.Message):
         height: _builtins.int = ...,
         width: _builtins.int = ...,
         png: _builtins.bytes = ...,
+        picture: _builtins.bytes = ...,
+        confidence_map: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "height", b"height", "png", b"png", "row", b"row", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "confidence_map", b"confidence_map", "height", b"height", "picture", b"picture", "png", b"png", "row", b"row", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MaskRegion: _TypeAlias = MaskRegion  # noqa: Y015
+
+@_typing.final
+class ImageSize(_message.Message):
+    """Rows and columns of an image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    """Rows."""
+    width: _builtins.int
+    """Columns."""
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageSize: _TypeAlias = ImageSize  # noqa: Y015
 
 @_typing.final
 class SegmentLargeResponse(_message.Message):
@@ -566,6 +612,7 @@ class SegmentLargeResponse(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     MASK_CHUNK_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
     progress: _builtins.float
     """Share of the image that is done, in [0, 1]."""
     mask_chunk: _builtins.bytes
@@ -578,6 +625,10 @@ class SegmentLargeResponse(_message.Message):
     def region(self) -> Global___MaskRegion:
         """The next region of the mask, when asked for; regions cover the image once."""
 
+    @_builtins.property
+    def size(self) -> Global___ImageSize:
+        """Size of the image, before its first region."""
+
     def __init__(
         self,
         *,
@@ -585,12 +636,13 @@ class SegmentLargeResponse(_message.Message):
         summary: Global___SegmentSummary | None = ...,
         mask_chunk: _builtins.bytes = ...,
         region: Global___MaskRegion | None = ...,
+        size: Global___ImageSize | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mask_chunk", b"mask_chunk", "part", b"part", "progress", b"progress", "region", b"region", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mask_chunk", b"mask_chunk", "part", b"part", "progress", b"progress", "region", b"region", "size", b"size", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mask_chunk", b"mask_chunk", "part", b"part", "progress", b"progress", "region", b"region", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mask_chunk", b"mask_chunk", "part", b"part", "progress", b"progress", "region", b"region", "size", b"size", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["progress", "summary", "mask_chunk", "region"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["progress", "summary", "mask_chunk", "region", "size"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
