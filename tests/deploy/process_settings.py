@@ -78,7 +78,7 @@ def running(
 @cache
 def _made_keys(variant: str) -> dict[str, str]:
     """What the setup command writes that the variant calls."""
-    redis, s3 = "", False
+    redis, s3, guests = "", False, False
     for job in rendered(variant).of_kind("Job"):
         spec = job["spec"]["template"]["spec"]
         for container in [*spec.get("initContainers", ()), *spec["containers"]]:
@@ -86,7 +86,8 @@ def _made_keys(variant: str) -> dict[str, str]:
                 (_after(each, "redis=") for each in container["args"] if "redis=" in each), redis
             )
             s3 = s3 or "--bundled-s3" in container["args"]
-    return changes({}, bundled=Bundled(redis=redis, s3=s3))
+            guests = guests or "--guests" in container["args"]
+    return changes({}, bundled=Bundled(redis=redis, s3=s3), guests=guests)
 
 
 def _after(text: str, mark: str) -> str:

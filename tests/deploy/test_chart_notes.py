@@ -92,16 +92,41 @@ def test_the_command_line_goes_where_the_notes_lead(
     assert files == [each for each in named if each]
 
 
+GUESTS: Values = {"web": {"allowAnonymous": True}}
+NOBODY_SIGNS_IN: Values = GUESTS | {"auth": {"mode": "none", "allowUnauthenticated": True}}
+INGRESS = {"enabled": True, "hosts": ["x"], "tls": [{"hosts": ["x"], "secretName": "x"}]}
+REACHED: Values = {
+    "web": {"ingress": INGRESS},
+    "networkPolicy": {"webClients": [{"podSelector": {}}]},
+}
+
+
 @pytest.mark.parametrize(
     ("values", "words", "not_there"),
     [
-        ({}, ["no TLS", "Valkey and MinIO", "get secret demo-histill-keys"], ["auth.mode"]),
-        ({"auth": {"mode": "none", "allowUnauthenticated": True}}, ["auth.mode is none"], []),
+        (
+            {},
+            ["no TLS", "Valkey and MinIO", "get secret demo-histill-keys", "and sign in with"],
+            ["auth.mode", "allowAnonymous", "trustedProxies", "web.service"],
+        ),
+        (
+            {"auth": {"mode": "none", "allowUnauthenticated": True}},
+            ["auth.mode is none", "asks nobody to sign in"],
+            ["sign in with"],
+        ),
+        (GUESTS, ["web.allowAnonymous is true"], []),
+        (NOBODY_SIGNS_IN, [], ["web.allowAnonymous is true"]),
+        ({"web": {"service": {"type": "NodePort"}}}, ["web.service.type is NodePort"], []),
+        (REACHED, ["web.trustedProxies is empty", "https://x,"], ["localhost:8080,"]),
         ({"tls": {"enabled": True, "existingSecret": "x"}}, ["CA_FILE"], ["no TLS"]),
         ({"web": {"enabled": False}}, [], ["-web"]),
         ({"auth": {"existingSecret": "own"}}, ["with an API key of yours"], ["get secret"]),
         ({"minio": {"persistence": {"enabled": False}}}, ["minio.persistence.enabled"], []),
-        (variants()["external"], ["has no login"], ["come with the chart"]),
+        (
+            variants()["external"],
+            ["or with a token of https://login.example.org", "https://histill.example.org,"],
+            ["come with the chart", "allowAnonymous", "trustedProxies"],
+        ),
         (variants()["minimal"], ["No setup Job runs"], ["come with the chart"]),
         (variants()["gpu-keda"], [], ["BackendTLSPolicy"]),
         (
@@ -156,10 +181,14 @@ REFUSED: list[tuple[Values, str]] = [
         "needs tls.mtls.clientSecret",
     ),
     ({"tls": {"existingSecret": "x"}}, "do nothing while tls.enabled is false"),
-    ({"web": {"ingress": {"enabled": True, "hosts": ["x"]}}}, "set web.allowAnonymous to true"),
-    ({"web": {"ingress": {"enabled": True}, "allowAnonymous": True}}, "needs web.ingress.hosts"),
+    ({"web": {"ingress": {"enabled": True}}}, "needs web.ingress.hosts"),
     (
-        {"web": {"ingress": {"enabled": True, "hosts": ["x"]}, "allowAnonymous": True}},
+        {"web": {"ingress": {"enabled": True, "hosts": ["x"]}}},
+        "needs web.ingress.tls: keys and images",
+    ),
+    ({"web": {"ingress": INGRESS}}, "needs networkPolicy.webClients"),
+    (
+        {"web": {"ingress": {"enabled": True, "hosts": ["x"], "tlsElsewhere": True}}},
         "needs networkPolicy.webClients",
     ),
     ({"inference": {"grpcRoute": {"enabled": True}}}, "needs inference.grpcRoute.parentRefs"),

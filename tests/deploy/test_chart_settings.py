@@ -26,9 +26,11 @@ from histill.cli.app import app
 from histill.client.settings import ClientSettings
 from histill.core.settings import ProcessSettings, load, variable_names
 from histill.rpc.trace_export import FLUSH_S
+from histill.web.settings import WebSettings
 
 if TYPE_CHECKING:
-    from deploy.render import Object
+    from deploy.render import Object, Values
+    from histill.web.settings import WebPart
 
 PREFIX, CLIENT = "HISTILL_", "HISTILL_CLIENT__"
 
@@ -195,6 +197,47 @@ def test_pools_of_jobs_and_workers_are_the_same() -> None:
             if container["name"] == "worker":
                 worked |= set(json.loads(variables["HISTILL_WORKER__POOLS"]))
         assert offered == worked, variant
+
+
+def page_of(values: Values, variant: str, monkeypatch: pytest.MonkeyPatch) -> WebPart:
+    """What the page is told by a render, with the keys that a variant's setup makes."""
+    for _, container, variables in running(render(values), secrets_of(variant)):
+        if container["name"] == "web":
+            settings = settings_of(container, variables, monkeypatch)
+            assert isinstance(settings, WebSettings)
+            return settings.web
+    raise LookupError("web")
+
+
+def test_only_a_page_with_guests_has_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made for that, and is a viewer's; without it people bring their own."""
+    for variant, values in variants().items():
+        if values.get("web", {}).get("enabled", True):
+            guests = values.get("web", {}).get("allowAnonymous", False)
+            page = page_of(values, variant, monkeypatch)
+            assert bool(page.guest_key.get_secret_value()) is guests, variant
+            asked = ["--guests" in str(each) for each in rendered(variant).of_kind("Job")]
+            assert asked == [guests] * len(asked), variant
+    nobody = {"web": {"allowAnonymous": True}, "auth": variants()["no-auth"]["auth"]}
+    assert page_of(nobody, "default", monkeypatch).guest_key.get_secret_value() == ""
+
+
+def test_the_page_keeps_sign_ins_and_believes_the_proxies_that_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over HTTPS only, and nobody unless the values say so."""
+    page = page_of({}, "default", monkeypatch)
+    assert page.secure_cookies
+    assert page.trusted_proxies == ()
+    values = {
+        "web": {
+            "trustedProxies": ["10.244.0.0/16", "fd00::1"],
+            "settings": {"WEB__SECURE_COOKIES": "false"},
+        }
+    }
+    page = page_of(values, "default", monkeypatch)
+    assert not page.secure_cookies
+    assert page.trusted_proxies == ("10.244.0.0/16", "fd00::1")
 
 
 @pytest.mark.parametrize("part", SETTINGS)

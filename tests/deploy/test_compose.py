@@ -123,10 +123,8 @@ def test_processes_take_their_settings(name: str, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(variable, value)
     settings = load(READ_BY[name])
     if isinstance(settings, ServiceSettings):
-        admin, web = settings.auth.api_keys
-        values, admin_key = fresh()
-        assert (admin.role, admin.sha256) == ("admin", digest(admin_key))
-        assert (web.role, web.sha256) == ("viewer", digest(values["WEB_KEY"]))
+        (admin,) = settings.auth.api_keys
+        assert (admin.role, admin.sha256) == ("admin", digest(fresh()[1]))
         assert settings.auth.seal_bytes
         assert settings.audit.key_bytes
 
@@ -238,6 +236,18 @@ def test_grafana_finds_the_dashboards() -> None:
     ]
     assert source["url"] == "http://prometheus:9090"
     assert source["isDefault"] is True
+
+
+def test_the_page_asks_everybody_to_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no key of its own, keeps sign-ins over HTTPS or on this host, believes no proxy."""
+    for variable, value in environment("web").items():
+        monkeypatch.setenv(variable, value)
+    page = load(WebSettings).web
+    assert page.guest_key.get_secret_value() == ""
+    assert page.secure_cookies
+    assert page.trusted_proxies == ()
+    held = {name for name, service in SERVICES.items() if "GUEST_KEY" in str(service)}
+    assert held == {"web"}
 
 
 def test_the_page_is_reached_under_the_names_that_are_published() -> None:

@@ -7,22 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import packages_distributions, requires
 from typing import TYPE_CHECKING
 
 import pytest
 from packaging.requirements import Requirement
-from pydantic import SecretStr
 
 from histill.adapters.s3 import S3ObjectStore
 from histill.api.distillation.v1 import job_pb2
-from histill.client import Client
 from histill.core.audit import FOLDER as AUDIT
-from histill.core.errors import UnauthenticatedError
 from histill.core.settings import S3Settings
 from histill.embedded.layout import HOST, Secrets
+from new_keys import wait_until_known
 from services import KEY, client_of, service, settings_of
 
 if TYPE_CHECKING:
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import S3, Valkey
+    from histill.client import Client
     from histill.embedded.stack import Stack
     from services import Service
 
@@ -127,29 +125,13 @@ def test_programs_get_json(stack: Stack, client: Client) -> None:
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED
 
 
-def wait_until_known(stack: Stack, key: str) -> None:
-    """Each service looks for new keys by itself, every few seconds."""
-    settings = stack.client.model_copy(update={"api_key": SecretStr(key)})
-    deadline = time.monotonic() + 30
-    with Client(settings) as own:
-        for look in (own.jobs.list, own.datasets.list, own.inference.models):
-            while True:
-                try:
-                    list(look())
-                except UnauthenticatedError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
-                else:
-                    break
-
-
 def test_a_key_that_may_not_remove_is_told_before_anything_is_made(
     stack: Stack, client: Client
 ) -> None:
     """A viewer's and an operator's: which role it needs, and S3 as it was."""
     for role in ("viewer", "operator"):
         _, secret = client.keys.create(role=role, description="of a test")
-        wait_until_known(stack, secret)
+        wait_until_known(stack.client, secret)
         before = stored(stack)
         code, out, _ = doctor(of(stack) | {"HISTILL_CLIENT__API_KEY": secret})
         assert code == 1

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 KEY = "default-admin"
 CREATE = "histill.api.distillation.v1.DistillationService/CreateJob"
-SEGMENT = "histill.api.segmentation.v1.SegmentationService/Segment"
+SEGMENT = "histill.api.segmentation.v1.SegmentationService/SegmentLarge"
 CLIENT = Path(__file__).parents[1] / "traced_client.py"
 SPEC: dict[str, Any] = {
     "network": {"architecture": "unet", "width": 4, "depth": 3},
@@ -69,12 +69,14 @@ def page(home: House) -> Iterator[httpx.Client]:
         "web",
         HISTILL_WEB__PORT=str(port),
         HISTILL_WEB__METRICS_PORT=str(metrics),
-        HISTILL_WEB__API_KEY=KEY,
         **web,
     )
     inference.wait()
     transport = httpx.HTTPTransport(retries=8)
-    with httpx.Client(base_url=f"http://{HOST}:{port}", transport=transport, timeout=60) as client:
+    key = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(
+        base_url=f"http://{HOST}:{port}", headers=key, transport=transport, timeout=60
+    ) as client:
         yield client
 
 
@@ -161,16 +163,17 @@ def test_a_failed_attempt_tells_its_kind_of_error(
 
 def test_a_request_of_the_page_is_one_trace(page: httpx.Client, collector: Collector) -> None:
     """From the proxy that sends a traceparent over the page's calls to the services' work."""
-    for number, call in enumerate(("segment", "jobs", "models")):
+    for number, call in enumerate(("segment", "jobs", "models", "served")):
         trace = f"{number + 1:032x}"
         headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
         if call == "segment":
             answer = page.post(
                 "/api/segment",
-                data={"model": "nuclei"},
-                files={"image": files()["png.png"]},
+                params={"model": "nuclei"},
+                content=files()["png.png"],
                 headers=headers,
             )
+            assert b'{"summary":' in answer.content
         else:
             answer = page.get(f"/api/{call}", headers=headers)
         assert answer.status_code == 200, answer.text
@@ -195,9 +198,9 @@ def test_no_secret_of_a_patient_is_in_a_span(
     for name, data in files().items():
         for sent in (data, data[: len(data) // 2]):
             page.post(
-                f"/api/segment?patient={CALL['form']}",
-                data={"model": "nuclei", "note": CALL["form"]},
-                files={"image": (f"{CALL['file']} {NAME} {name}", sent)},
+                "/api/segment",
+                params={"model": "nuclei", "note": CALL["form"], "file": f"{NAME} {name}"},
+                content=sent,
                 headers={"traceparent": f"00-{'8' * 32}-00f067aa0ba902b7-01", **state},
             )
     page.get(f"/api/models/{CALL['form']}")

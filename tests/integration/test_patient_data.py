@@ -90,7 +90,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         web = {
             "HISTILL_WEB__PORT": str(port),
             "HISTILL_WEB__METRICS_PORT": str(metrics),
-            "HISTILL_WEB__API_KEY": KEY,
             **{
                 f"HISTILL_WEB__{name.upper()}": f"127.0.0.1:{made.processes[name].port}"
                 for name in ("jobs", "registry", "inference")
@@ -202,16 +201,16 @@ def _upload_cut(stub: Any) -> None:
 
 
 def _web(page: Service, heard: Heard) -> None:
-    """The page's form, with names as the file's name and in its fields, and wrong ones."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{page.port}", timeout=30) as client:
+    """The page's ways to segment, with names in the address, and wrong files."""
+    key = {"authorization": f"Bearer {KEY}"}
+    address = f"http://127.0.0.1:{page.port}"
+    with httpx.Client(base_url=address, headers=key, timeout=30) as client:
+        asked = {"model": "nuclei", "note": CALL["form"], "file": f"{CALL['file']} {NAME}.png"}
         for name, data in files().items():
             for sent in (data, *damaged(data)[1:3]):
-                for form in ("png", "geojson"):
-                    answer = client.post(
-                        f"/api/segment?patient={CALL['form']}",
-                        data={"model": "nuclei", "format": form, "note": CALL["form"]},
-                        files={"image": (f"{CALL['file']} {NAME}.png", sent)},
-                    )
+                for path in ("/api/mask?format=geojson", "/api/segment?picture=1"):
+                    url = httpx.URL(path).copy_merge_params(asked)
+                    answer = client.post(url, content=sent)
                     heard.said.append((f"web {name} {answer.status_code}", answer.content))
                     heard.said.append(("web headers", repr(answer.headers).encode()))
         client.get(f"/api/models/{CALL['form']}", headers={"referer": f"http://x/{CALL['form']}"})

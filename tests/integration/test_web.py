@@ -1,310 +1,323 @@
-"""The web process over a real inference service, with and without the other services."""
+"""What the page itself sends, who is refused before anybody is asked, and followed jobs."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
+import socket
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import httpx
-import numpy as np
 import pytest
-from PIL import Image
 
-from conftest import free_port
 from histill.api.distillation.v1 import distillation_service_pb2 as jobs_pb
 from histill.api.distillation.v1 import distillation_service_pb2_grpc as jobs_rpc
 from histill.api.distillation.v1 import job_pb2
-from histill.api.registry.v1 import model_pb2
-from histill.api.registry.v1 import registry_service_pb2 as registry_pb
-from histill.api.registry.v1 import registry_service_pb2_grpc as registry_rpc
-from pictures import blobs
-from processes import HOST, running, s3_environment, wait_for_words, wait_until_serving
-from serving import bucket_of
-from students import publish, student
+from histill.core.jobs import JobError
+from histill.core.messages import error_message
+from histill.web.jobs_api import MOST_BYTES
+from pages import HOST, Page, page_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import S3
+    import httpx
 
-MAX_UPLOAD = 1 << 20
-KEY = "web-test-key"
-
-
-class Registry(registry_rpc.RegistryServiceServicer):
-    """A registry that knows one measured model."""
-
-    def GetModel(  # noqa: N802
-        self, request: registry_pb.GetModelRequest, context: grpc.ServicerContext
-    ) -> registry_pb.GetModelResponse:
-        if request.reference != "nuclei@1":
-            context.abort(grpc.StatusCode.NOT_FOUND, f"model {request.reference} does not exist")
-        model = model_pb2.Model(reference="nuclei@1", metrics={"dice": 0.9}, size_bytes=5)
-        return registry_pb.GetModelResponse(model=model)
+JOB = "0123456789"
+REPORT = b"<!doctype html><title>Report</title><style>p {color: red}</style><script>1</script>"
 
 
 class Jobs(jobs_rpc.DistillationServiceServicer):
-    """A jobs service with one running job, which succeeds while it is watched."""
+    """A jobs service with one job, which fails while it is watched."""
 
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-
-    def ListJobs(  # noqa: N802
-        self, request: jobs_pb.ListJobsRequest, context: grpc.ServicerContext
-    ) -> jobs_pb.ListJobsResponse:
-        self.keys += [str(v) for k, v in context.invocation_metadata() if k == "authorization"]
-        assert request.page_size == 50
-        job = job_pb2.Job(
-            name="jobs/0123456789",
-            display_name="a <b>job</b>",
-            state=job_pb2.JOB_STATE_RUNNING,
-            kind=job_pb2.JOB_KIND_MULTI_TEACHER,
-            progress=job_pb2.Progress(stage="training", step=5, steps=10),
+    def GetJob(  # noqa: N802
+        self,
+        request: jobs_pb.GetJobRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> jobs_pb.GetJobResponse:
+        error = JobError(
+            reason="OUT_OF_MEMORY", message="it was killed", hint="use less", log_tail=("a", "b")
         )
-        return jobs_pb.ListJobsResponse(jobs=[job], next_page_token="next")
+        job = job_pb2.Job(
+            name=request.name, state=job_pb2.JOB_STATE_FAILED, error=error_message(error)
+        )
+        return jobs_pb.GetJobResponse(job=job)
+
+    def GetReport(  # noqa: N802
+        self,
+        request: jobs_pb.GetReportRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> jobs_pb.GetReportResponse:
+        return jobs_pb.GetReportResponse(html=REPORT)
 
     def WatchJob(  # noqa: N802
         self, request: jobs_pb.WatchJobRequest, context: grpc.ServicerContext
     ) -> Iterator[jobs_pb.WatchJobResponse]:
-        if request.name != "jobs/0123456789":
-            context.abort(grpc.StatusCode.NOT_FOUND, f"{request.name} does not exist")
+        progress = job_pb2.Progress(stage="training", step=6)
         events = [
-            job_pb2.JobEvent(event_id="1", progress=job_pb2.Progress(stage="training", step=6)),
-            job_pb2.JobEvent(event_id="2", state=job_pb2.JOB_STATE_SUCCEEDED),
+            job_pb2.JobEvent(event_id="1", progress=progress, metrics={"loss": 0.5}),
+            job_pb2.JobEvent(event_id="2", log="a line\nand another"),
+            job_pb2.JobEvent(event_id="3", state=job_pb2.JOB_STATE_SUCCEEDED),
         ]
         for event in events:
             if event.event_id > request.after_event_id:
                 yield jobs_pb.WatchJobResponse(event=event)
+        if request.name == "jobs/revoked":
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "the API key was revoked")
 
 
 @pytest.fixture(scope="module")
-def jobs() -> Iterator[tuple[str, Jobs]]:
-    """A jobs service and a registry of this process, and where both listen."""
+def jobs() -> Iterator[str]:
+    """A jobs service of this process: where it listens."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    made: Any = Jobs  # it answers two of the methods only
-    registry: Any = Registry
-    servicer: Jobs = made()
-    jobs_rpc.add_DistillationServiceServicer_to_server(servicer, server)
-    registry_rpc.add_RegistryServiceServicer_to_server(registry(), server)
+    made: Any = Jobs  # it answers some of the methods only
+    jobs_rpc.add_DistillationServiceServicer_to_server(made(), server)
     port = server.add_insecure_port(f"{HOST}:0")
     server.start()
-    yield f"{HOST}:{port}", servicer
+    yield f"{HOST}:{port}"
     server.stop(None).wait()
 
 
 @pytest.fixture(scope="module")
-def inference(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real inference service with one student, and where it listens."""
-    folder = tmp_path_factory.mktemp("inference")
-    bucket, store = bucket_of(s3)
-    publish(store, student(), folder)
-    port, metrics_port = free_port(), free_port()
-    environment = s3_environment(s3.settings, bucket=bucket) | {
-        "HISTILL_AUTH__MODE": "none",
-        "HISTILL_SERVER__HOST": HOST,
-        "HISTILL_SERVER__PORT": str(port),
-        "HISTILL_SERVER__METRICS_PORT": str(metrics_port),
-        "HISTILL_SERVER__HEALTH_PORT": "-1",
-    }
-    with running(
-        "histill.inference", environment, port=port, metrics_port=metrics_port, folder=folder
-    ) as service:
-        wait_until_serving(service)
-        yield service.target
+def nobody() -> Iterator[str]:
+    """An address where nobody listens, and nobody else can."""
+    with socket.socket() as held:
+        held.bind((HOST, 0))
+        yield f"{HOST}:{held.getsockname()[1]}"
 
 
 @pytest.fixture(scope="module")
-def page(
-    jobs: tuple[str, Jobs], inference: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx.Client]:
-    """A client of the web process."""
-    port, metrics_port = free_port(), free_port()
-    environment = {
-        "HISTILL_WEB__PORT": str(port),
-        "HISTILL_WEB__METRICS_PORT": str(metrics_port),
-        "HISTILL_WEB__API_KEY": KEY,
-        "HISTILL_WEB__JOBS": jobs[0],
-        "HISTILL_WEB__REGISTRY": jobs[0],
-        "HISTILL_WEB__INFERENCE": inference,
-        "HISTILL_WEB__MAX_UPLOAD_BYTES": str(MAX_UPLOAD),
-    }
+def page(jobs: str, nobody: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The page over it, without the other services."""
     folder = tmp_path_factory.mktemp("web")
-    with running(
-        "histill.web", environment, port=port, metrics_port=metrics_port, folder=folder
-    ) as service:
-        wait_for_words(service, "serving")
-        transport = httpx.HTTPTransport(retries=5)
-        with httpx.Client(
-            base_url=f"http://{HOST}:{port}", transport=transport, timeout=30
-        ) as client:
-            yield client
+    targets = {"jobs": jobs, "registry": nobody, "inference": nobody}
+    with page_of(folder, guest_key="a guest's", **targets) as started:
+        yield started
 
 
-def png(pixels: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
+@pytest.fixture(scope="module")
+def visitor(page: Page) -> Iterator[httpx.Client]:
+    """Whoever opens it."""
+    with page.visitor() as client:
+        yield client
 
 
-def segment(page: httpx.Client, image: bytes, **fields: str) -> httpx.Response:
-    fields = {"model": "nuclei"} | fields
-    return page.post("/api/segment", data=fields, files={"image": ("x.png", image)})
-
-
-def test_the_page_and_its_parts(page: httpx.Client) -> None:
-    """HTML, style and script are there, under a policy that lets only them run."""
-    answer = page.get("/")
+@pytest.mark.parametrize("path", ["/", "/jobs", "/jobs/new", "/jobs/0123", "/models", "/sign-in"])
+def test_every_address_of_the_page(visitor: httpx.Client, path: str) -> None:
+    """A link to a view opens it; the document is asked for again, and sent when it changed."""
+    answer = visitor.get(path)
     assert answer.status_code == 200
-    assert "is not stored" in answer.text
-    for part in ("/static/style.css", "/static/page.js", "/static/icon.svg"):
-        assert part in answer.text
-        assert page.get(part).status_code == 200
-    policy = answer.headers["content-security-policy"]
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    for forbidden in (" style=", "<style", "onclick=", "http://", "https://"):
-        assert forbidden not in answer.text
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert page.get("/healthz").json() == {"status": "ok"}
+    assert answer.headers["cache-control"] == "no-cache"
+    assert '<script type="module" src="/static/js/main.js">' in answer.text
 
 
-def test_other_hosts_are_refused(page: httpx.Client) -> None:
-    """A name that is not ours, as in DNS rebinding, gets nothing."""
-    assert page.get("/api/models", headers={"host": "evil.example"}).status_code == 400
+def test_an_address_that_is_none(visitor: httpx.Client) -> None:
+    """A browser is shown the page, which says so; a program hears 404 in JSON."""
+    answer = visitor.get("/jobbs", headers={"accept": "text/html,*/*"})
+    assert (answer.status_code, answer.headers["content-type"][:9]) == (404, "text/html")
+    for path in ("/jobbs", "/api/nothing", "/static/nothing.js"):
+        answer = visitor.get(path)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (404, "Not Found")
+    assert visitor.post("/api/served").status_code == 405
 
 
-def test_models(page: httpx.Client) -> None:
-    """What can be asked for, with numbers as numbers."""
-    (model,) = page.get("/api/models").json()["models"]
-    assert model["reference"] == "nuclei@1"
-    assert model["classes"] == ["background", "nuclei"]
-    assert model["parameters"] == 10
-
-
-def test_what_the_registry_knows_of_a_model(page: httpx.Client) -> None:
-    """Measures come from the registry; a model it does not know is a 404."""
-    body = page.get("/api/models/nuclei@1").json()
-    assert (body["metrics"], body["size_bytes"]) == ({"dice": 0.9}, 5)
-    assert page.get("/api/models/nobody").status_code == 404
-
-
-def test_segments_an_image(page: httpx.Client) -> None:
-    """The mask, what it shows, and the colours it is drawn in."""
-    image, truth = blobs(3, side=60)
-    answer = segment(page, png(image))
-    assert answer.status_code == 200, answer.text
-    body = answer.json()
-    mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(body["mask"]))))
-    assert np.mean(mask == truth) > 0.95
-    assert body["media_type"] == "image/png"
-    assert body["summary"]["classes"][1]["color"] == [230, 159, 0]
-    assert body["summary"]["classes"][1]["pixels"] == int((mask == 1).sum())
-    assert body["summary"]["times"]["compute_ms"] > 0
-
-
-def test_outlines_to_download(page: httpx.Client) -> None:
-    """GeoJSON comes with its media type."""
-    body = segment(page, png(blobs(3)[0]), format="geojson").json()
-    assert body["media_type"] == "application/geo+json"
-    assert json.loads(base64.b64decode(body["mask"]))["type"] == "FeatureCollection"
+def test_files_are_small_and_new(visitor: httpx.Client) -> None:
+    """They come compressed, and again only when they have changed."""
+    answer = visitor.get("/static/vendor/openseadragon.min.js")
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.num_bytes_downloaded < len(answer.content) // 2
+    assert answer.headers["cache-control"] == "no-cache"
+    again = visitor.get(
+        "/static/vendor/openseadragon.min.js",
+        headers={"if-none-match": answer.headers["etag"]},
+    )
+    assert again.status_code == 304
 
 
 @pytest.mark.parametrize(
-    ("image", "fields", "status", "words"),
+    ("method", "path"),
     [
-        (b"GIF89a" + bytes(200), {}, 400, "PNG, JPEG, TIFF or DICOM"),
-        (png(blobs(1)[0])[:500], {}, 400, "truncated"),
-        (png(blobs(1)[0]), {"model": "nobody"}, 404, "nobody does not exist"),
-        (png(blobs(1)[0]), {"format": "bmp"}, 400, "format: must be one of"),
-        (png(blobs(1)[0]), {"format": "dicom-seg"}, 400, "needs a DICOM image"),
-        (bytes(MAX_UPLOAD + (1 << 17)), {}, 413, "more than the 1 MiB"),
+        ("GET", "/"),
+        ("GET", "/static/js/main.js"),
+        ("GET", "/healthz"),
+        ("GET", f"/api/jobs/{JOB}"),
+        ("GET", "/api/served"),
+        ("GET", "/nothing"),
+        ("DELETE", "/api/session"),
+        ("PUT", "/"),
     ],
 )
-def test_errors_are_said_in_words(
-    page: httpx.Client, image: bytes, fields: dict[str, str], status: int, words: str
-) -> None:
-    """Each error has its status and a JSON message for people."""
-    answer = segment(page, image, **fields)
-    assert answer.status_code == status
-    assert words in answer.json()["error"]["message"]
+def test_every_answer_is_guarded(visitor: httpx.Client, method: str, path: str) -> None:
+    """Only the page's own scripts run, nothing frames it, and no answer is taken for another."""
+    headers = visitor.request(method, path).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self' 'sha256-" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "camera=()" in headers["permissions-policy"]
+    assert headers["cache-control"] in {"no-store", "no-cache"}
 
 
-def test_forms_that_are_none(page: httpx.Client) -> None:
-    """No form, and a form without an image, are told so."""
-    answer = page.post("/api/segment", content=b"{}")
+def test_other_hosts_are_refused(visitor: httpx.Client) -> None:
+    """A name that is not ours, as in DNS rebinding, gets nothing."""
+    answer = visitor.get("/api/jobs", headers={"host": "evil.example"})
     assert answer.status_code == 400
-    assert "multipart" in answer.json()["error"]["message"]
-    answer = page.post("/api/segment", data={"model": "nuclei"}, files={"photo": b"x"})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["fields"][0]["field"] == "image"
+    assert "content-security-policy" in answer.headers
 
 
-def test_jobs_with_our_key(page: httpx.Client, jobs: tuple[str, Jobs]) -> None:
-    """The list comes from the jobs service, which sees the page's API key."""
-    body = page.get("/api/jobs").json()
-    assert body["next_page_token"] == "next"
-    assert body["jobs"][0]["progress"] == {
-        "stage": "training",
-        "step": 5,
-        "steps": 10,
-        "eta_seconds": 0,
+def test_other_sites_are_refused(visitor: httpx.Client) -> None:
+    """Their pages neither sign anybody out nor read; a link to the page is fine."""
+    elsewhere = {"sec-fetch-site": "cross-site"}
+    assert visitor.delete("/api/session", headers=elsewhere).status_code == 403
+    assert visitor.get(f"/api/jobs/{JOB}", headers=elsewhere).status_code == 403
+    assert visitor.get("/jobs", headers=elsewhere).status_code == 200
+
+
+def test_why_a_job_failed(visitor: httpx.Client) -> None:
+    """What helps stands in plain sight."""
+    job = visitor.get(f"/api/jobs/{JOB}").json()["job"]
+    assert job["state"] == "JOB_STATE_FAILED"
+    assert job["error"] == {
+        "code": 10,
+        "message": "it was killed",
+        "reason": "OUT_OF_MEMORY",
+        "hint": "use less",
+        "log_tail": "a\nb",
     }
-    assert jobs[1].keys[-1] == f"Bearer {KEY}"
 
 
-def events(page: httpx.Client, job: str, **headers: str) -> list[dict[str, str]]:
-    with page.stream("GET", f"/api/jobs/{job}/events", headers=headers) as answer:
+def test_a_report_runs_nothing(visitor: httpx.Client) -> None:
+    """Its policy is stricter than the page's, but for its own style."""
+    answer = visitor.get(f"/api/jobs/{JOB}/report")
+    assert answer.content == REPORT
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith(
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    )
+    assert "script" not in policy
+
+
+def events(
+    visitor: httpx.Client, job: str, after: str = "", **headers: str
+) -> list[dict[str, str]]:
+    path = f"/api/jobs/{job}/events"
+    with visitor.stream("GET", path, params={"after": after}, headers=headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
+        assert "content-encoding" not in answer.headers
         blocks = answer.read().decode().strip().split("\n\n")
     return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
 
 
-def test_events_of_a_job(page: httpx.Client) -> None:
+def test_events_of_a_job(visitor: httpx.Client) -> None:
     """Events come with ids, resume after the last one seen, and end when the job does."""
-    seen = events(page, "0123456789")
+    seen = events(visitor, JOB)
     assert [(each.get("id"), each["event"]) for each in seen] == [
         ("1", "progress"),
-        ("2", "state"),
+        ("2", "log"),
+        ("3", "state"),
         (None, "end"),
     ]
-    assert json.loads(seen[0]["data"])["progress"]["step"] == 6
-    resumed = events(page, "0123456789", **{"last-event-id": "1"})
+    first = json.loads(seen[0]["data"])
+    assert (first["progress"]["step"], first["metrics"]) == (6, {"loss": 0.5})
+    assert json.loads(seen[1]["data"])["log"] == "a line\nand another"
+    resumed = events(visitor, JOB, **{"last-event-id": "2"})
     assert [each["event"] for each in resumed] == ["state", "end"]
+    again = events(visitor, JOB, "1")
+    assert [each["event"] for each in again] == ["log", "state", "end"]
+    later = events(visitor, JOB, "1", **{"last-event-id": "2"})
+    assert later == resumed
 
 
-def test_events_of_no_job(page: httpx.Client) -> None:
-    """A job that does not exist is told as an event, since the stream has begun."""
-    (failure,) = events(page, "nobody")
-    assert failure["event"] == "failure"
-    assert "does not exist" in json.loads(failure["data"])["error"]["message"]
-
-
-def test_services_that_are_down(tmp_path: Path) -> None:
-    """Without the services the page is there, and its endpoints say 503."""
-    port, metrics_port, nobody = free_port(), free_port(), free_port()
-    environment = {
-        "HISTILL_WEB__PORT": str(port),
-        "HISTILL_WEB__METRICS_PORT": str(metrics_port),
-        "HISTILL_WEB__JOBS": f"{HOST}:{nobody}",
-        "HISTILL_WEB__INFERENCE": f"{HOST}:{nobody}",
-        "HISTILL_WEB__REGISTRY": f"{HOST}:{nobody}",
+def test_a_stream_ends_with_its_key(visitor: httpx.Client) -> None:
+    """Who may no longer follow a job is told so."""
+    *_, last = events(visitor, "revoked")
+    assert last["event"] == "failure"
+    assert json.loads(last["data"])["error"] == {
+        "kind": "UnauthenticatedError",
+        "message": "the API key was revoked",
     }
-    with running(
-        "histill.web", environment, port=port, metrics_port=metrics_port, folder=tmp_path
-    ) as service:
-        wait_for_words(service, "serving")
-        with httpx.Client(
-            base_url=f"http://{HOST}:{port}",
-            transport=httpx.HTTPTransport(retries=5),
-            timeout=30,
-        ) as page:
-            assert page.get("/").status_code == 200
-            for path in ("/api/models", "/api/models/nuclei@1", "/api/jobs"):
-                answer = page.get(path)
-                assert answer.status_code == 503
-                assert answer.json()["error"]["kind"] == "UnavailableError"
+
+
+def test_services_that_are_down(visitor: httpx.Client) -> None:
+    """Without them the page is there, and says which one does not answer."""
+    for path, name in (
+        ("/api/served", "inference service"),
+        ("/api/session", "registry"),
+    ):
+        answer = visitor.get(path)
+        assert answer.status_code == 503
+        assert answer.json()["error"] == {
+            "kind": "UnavailableError",
+            "message": f"the {name} does not answer; try again in a moment",
+        }
+    assert visitor.get("/healthz").json() == {"status": "ok"}
+
+
+def asked(page: Page, head: str, body: str = "") -> int:
+    """Status of a request to the letter."""
+    with socket.create_connection((HOST, page.port), timeout=10) as connection:
+        connection.sendall(f"{head}\r\nHost: {HOST}\r\n\r\n{body}".encode())
+        return int(connection.recv(12).split()[1])
+
+
+ALIAS = "PUT /api/models/m/aliases/a"
+SEGMENT = "POST /api/segment?model=m"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        (f"{ALIAS} HTTP/1.1\r\nContent-Length: 26", r'{"reference": "m@1\ud800"}', 400),
+        (f"{SEGMENT}&frame={'9' * 5000} HTTP/1.1\r\nContent-Length: 1", "x", 400),
+        (f"{SEGMENT} HTTP/1.1\r\nContent-Length: {'0' * 5000}1", "x", 400),
+        (
+            f"{SEGMENT} HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+            "2\r\nxx\r\n0\r\n\r\n",
+            411,
+        ),
+        ("DELETE /api/session HTTP/1.1\r\nOrigin: http://[", "", 403),
+        ("GET /static/%00/..%2f..%2fapp.py HTTP/1.1", "", 404),
+    ],
+)
+def test_what_no_browser_sends(page: Page, head: str, body: str, status: int) -> None:
+    """It is refused as what it is: nothing of it is a fault of ours."""
+    assert asked(page, head, body) == status
+    assert "Exception in ASGI" not in page.log.read_text()
+
+
+def test_who_asks_for_headers_follows_nothing(visitor: httpx.Client) -> None:
+    """Their answer is over at once, and so is what it costs."""
+    answer = visitor.head("/api/jobs/endless/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["content-length"] == "0"
+
+
+def test_the_worst_of_texts_holds_nobody_up(page: Page) -> None:
+    """A job's text is small, and others are answered while it is read."""
+    text = "[" + "a," * ((MOST_BYTES - 2) // 2) + "]"
+    pool = futures.ThreadPoolExecutor(1)
+    with page.visitor() as sender, page.visitor() as visitor, pool:
+        assert sender.post("/api/jobs", content=f"{text} ").status_code == 413
+        sent = pool.submit(sender.post, "/api/jobs", content=text)
+        answered = 0
+        while not sent.done():
+            answered += visitor.get("/healthz").is_success
+        assert sent.result().status_code == 400
+    assert answered > 3
+
+
+def test_a_registry_that_hangs(nobody: str, tmp_path: Path) -> None:
+    """Who is there is not waited for any longer than a page can be."""
+    with socket.socket() as deaf:
+        deaf.bind((HOST, 0))
+        deaf.listen()
+        target = f"{HOST}:{deaf.getsockname()[1]}"
+        targets = {"jobs": nobody, "registry": target, "inference": nobody}
+        with page_of(tmp_path, **targets) as page, page.visitor() as visitor:
+            answer = visitor.get("/api/session", timeout=5)
+    assert answer.status_code in {503, 504}
+    assert answer.json()["error"]["message"].startswith("the registry ")

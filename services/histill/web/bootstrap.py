@@ -12,8 +12,9 @@ import uvicorn
 from histill.core.errors import SettingsError
 from histill.rpc.metrics import start_metrics
 from histill.rpc.tls import tell_client_certificate
-from histill.web.app import make_app
+from histill.web.app import make_app, routes_of
 from histill.web.backends import Backends
+from histill.web.connections import MOST_HEAD_BYTES, Connection
 from histill.web.measures import Measured, expect
 from histill.web.tracing import traced
 
@@ -34,15 +35,21 @@ async def run(settings: WebSettings) -> None:
     backends = Backends(part)
     if part.certificate:
         tell_client_certificate(part.certificate)
-    app = make_app(backends, part)
-    expect(app.routes)
+    routes = routes_of(backends, part)
+    expect(routes)
     config = uvicorn.Config(
-        traced(Measured(app)),
+        traced(Measured(make_app(routes, part))),
         host=part.host,
         port=part.port,
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whoever else says on whose behalf it asks, is taken for the one who asks.
+        proxy_headers=bool(part.trusted_proxies),
+        forwarded_allow_ips=list(part.trusted_proxies),
+        http=Connection,
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        ws="none",
         lifespan="off",
         timeout_graceful_shutdown=_DRAIN_S,
     )

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from histill.core.errors import ResourceExhaustedError
+from histill.core.errors import HistillError, ResourceExhaustedError
 from histill.core.json_form import as_dict
-from histill.rpc.statuses import from_rpc_error
 from histill.web import failures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from histill.web.backends import Watched
+    Failed = Callable[[grpc.RpcError], HistillError]
 
 # Proxies close connections that say nothing for a minute.
 _SILENCE_S = 15.0
@@ -45,24 +44,35 @@ class Watchers:
                 "too many follow jobs (HISTILL_WEB__MAX_WATCHERS)", retry_after_s=5.0
             )
 
-    async def counted(self, watch: Callable[[], Watched]) -> AsyncGenerator[str]:
+    async def counted(self, watch: Callable[[], Any], failed: Failed) -> AsyncGenerator[str]:
         """As ``stream``, of what is watched once this is read, and counted until it ends."""
         if self._now >= self._most:
             return  # the last place went to another one; the browser comes back by itself
         self._now += 1
-        told = stream(watch())
         try:
-            async for each in told:
-                yield each
+            told = stream(watch(), failed)
+            try:
+                async for each in told:
+                    yield each
+            finally:
+                await told.aclose()
+        except HistillError as exc:
+            yield _failure(exc)
         finally:
             self._now -= 1
-            await told.aclose()
 
 
-async def stream(watched: Watched) -> AsyncGenerator[str]:
+async def stream(watched: Any, failed: Failed) -> AsyncGenerator[str]:
     """Each event with its id, so that a browser resumes after the last one it saw.
 
-    Ends with ``end`` when the job has ended, or with ``failure`` and the error.
+    Ends with ``end`` when the job has ended.
+
+    Args:
+        watched: A call of WatchJob.
+        failed: What its errors mean.
+
+    Raises:
+        HistillError: The job cannot be followed, or no longer.
     """
     events = aiter(watched)
     waiting = asyncio.ensure_future(anext(events, None))
@@ -79,12 +89,16 @@ async def stream(watched: Watched) -> AsyncGenerator[str]:
             yield _written(response.event)
             waiting = asyncio.ensure_future(anext(events, None))
     except grpc.RpcError as exc:
-        yield f"event: failure\ndata: {json.dumps(failures.as_json(from_rpc_error(exc)))}\n\n"
+        raise failed(exc) from exc
     finally:
         watched.cancel()
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError, grpc.RpcError):
             await waiting
+
+
+def _failure(exc: HistillError) -> str:
+    return f"event: failure\ndata: {json.dumps(failures.as_json(exc))}\n\n"
 
 
 def _written(event: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from ipaddress import ip_network
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from histill.core.settings import ProcessSettings
 
@@ -11,7 +13,17 @@ class WebPart(BaseModel):
     """Where it listens, and the services it calls, as ``host:port``.
 
     Attributes:
-        api_key: Sent to the services with every call; who reaches the page acts with it.
+        guest_key: Sent to the services for whoever is not signed in: such a visitor may do what
+            this key may. Empty, they are asked to sign in, unless the services ask nobody.
+        secure_cookies: Whoever signs in gets a cookie that browsers send over HTTPS only; they
+            take http://127.0.0.1 for as good, except Safari. False where the page is served
+            over plain HTTP.
+        trusted_proxies: Addresses or networks of reverse proxies whose X-Forwarded-For is believed,
+            from its end to the first address that is none of theirs. ``*`` believes its first
+            one: only behind a proxy that lets nothing of the header through that others wrote.
+        sign_in_failures_per_minute: Wrong keys that one address may try a minute; 0: any number.
+        max_upload_bytes: Largest file that is passed on; the inference service has a bound of
+            its own.
         ca_file: PEM file of the authority that signed the services' certificates; with
             it the channels use TLS.
         certificate: PEM file of our own certificate, where the services ask for one.
@@ -25,7 +37,10 @@ class WebPart(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=65535)
     metrics_port: int = Field(default=9104, ge=-1, le=65535, description="-1: none")
-    api_key: SecretStr = SecretStr("")
+    guest_key: SecretStr = SecretStr("")
+    secure_cookies: bool = True
+    trusted_proxies: tuple[str, ...] = ()
+    sign_in_failures_per_minute: int = Field(default=12, ge=0)
     ca_file: str = ""
     certificate: str = ""
     key: str = ""
@@ -34,10 +49,18 @@ class WebPart(BaseModel):
     inference: str = "127.0.0.1:50053"
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
     timeout_s: float = Field(default=120.0, gt=0, description="longest wait for an answer")
-    max_upload_bytes: int = Field(default=256 << 20, ge=1 << 10)
-    upload_s: float = Field(default=120.0, gt=0, description="longest time for a form to come")
+    max_upload_bytes: int = Field(default=1 << 30, ge=1 << 10)
+    max_uploads: int = Field(default=4, ge=1, description="images in work at a time")
     max_watchers: int = Field(default=64, ge=1, description="streams of events at a time")
-    max_uploads: int = Field(default=4, ge=1, description="at a time; each is held in memory")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """What is none would never be met, and everybody would count as the proxy."""
+        if value != ("*",):
+            for each in value:
+                ip_network(each)
+        return value
 
 
 class WebSettings(ProcessSettings):

@@ -1,7 +1,7 @@
 """The span of a request for the page's data, in the trace of whoever sends a traceparent.
 
-Nobody shows a key here, so nobody's wish to have a trace kept counts for more than the ratio; what
-is decided here holds in the services, which know this process.
+Whether a key is right is not known here, so nobody's wish to have a trace kept counts for more than
+the ratio; what is decided here holds in the services, for calls whose keys they know.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def demo(
             running(home, ports=Ports.free(), say=say) as stack,
             Client(stack.client) as client,
         ):
-            say(f"web page: {stack.client.web}")
+            say(f"the page, signed in as admin: {stack.signed_in()}")
             out = home / "overlays"
             outcome = run(
                 client,
@@ -62,6 +62,7 @@ def demo(
         f"those of {outcome.labeled_images}, with the same network, steps and seed",
     )
     say(f"overlays: {out}\neverything else: {home}")
+    say(f"to see it on the page: histill up --home {home}")
     say(f"done in {time.monotonic() - started:.0f} s")
 
 

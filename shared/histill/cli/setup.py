@@ -54,6 +54,9 @@ def secrets(
     bundled_s3: Annotated[
         bool, typer.Option("--bundled-s3", help="Also keys of an S3 server that is ours.")
     ] = False,
+    guests: Annotated[
+        bool, typer.Option("--guests", help="Also web-key, for a page that asks nobody to sign in.")
+    ] = False,
     wait_s: WaitS = 120.0,
     account: Annotated[Path, typer.Option(help="Folder of the pod's service account.")] = ACCOUNT,
     json: JsonFlag = False,
@@ -66,7 +69,7 @@ def secrets(
         _check_name(namespace, option="--namespace")
     where = KubernetesSecret.of_pod(secret, namespace=namespace, account=account)
     bundled = Bundled(redis=bundled_redis, s3=bundled_s3)
-    written, there = _patiently(lambda: _fill(where, bundled), wait_s=wait_s)
+    written, there = _patiently(lambda: _fill(where, bundled, guests=guests), wait_s=wait_s)
     made = [key for key in written if key not in there]
     renewed = [key for key in written if key in there]
     if json:
@@ -102,10 +105,12 @@ def _check_name(text: str, *, option: str) -> None:
         raise InvalidArgumentError.of(option, f"{text!r} is no name that Kubernetes takes")
 
 
-def _fill(secret: KubernetesSecret, bundled: Bundled) -> tuple[list[str], set[str]]:
+def _fill(
+    secret: KubernetesSecret, bundled: Bundled, *, guests: bool
+) -> tuple[list[str], set[str]]:
     """Names of the keys that were written, and of those that were there."""
     found = secret.read()
-    missing = changes(found.values, bundled=bundled)
+    missing = changes(found.values, bundled=bundled, guests=guests)
     if missing and not secret.write(missing, version=found.version):
         raise UnavailableError(f"the Secret {secret.name} was changed by somebody else meanwhile")
     return list(missing), {key for key, value in found.values.items() if value}

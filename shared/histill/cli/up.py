@@ -40,6 +40,7 @@ def up(
         ports = Ports.free() if free_ports else Ports()
         with running(folder, ports=ports, workers=workers, say=say) as stack:
             print_table("endpoints", ("what", "where"), list(stack.endpoints().items()))
+            say(f"the page, signed in as admin: {stack.signed_in()}")
             say(f"data, logs and keys: {folder}")
             if folder != default_home().resolve():
                 say(f"for other commands: export HISTILL_HOME={folder}")

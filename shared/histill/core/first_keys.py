@@ -2,7 +2,7 @@
 
 The names are those of the Kubernetes Secret from which an installation's processes take
 their settings. Most are made once. Two follow from others, and are written again when those
-change: ``api-keys``, the hashes of the three keys below, and ``redis-url``.
+change: ``api-keys``, the hashes of the keys below, and ``redis-url``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from histill.core.service_settings import ApiKey, Role
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-# Plain API keys: of the people who run it, of the web page, and of the test after an install.
-HOLDERS: dict[str, Role] = {"admin-key": "admin", "web-key": "viewer", "test-key": "admin"}
+# Plain API keys: of the people who run it, of the test after an install, and of guests.
+HOLDERS: dict[str, Role] = {"admin-key": "admin", "test-key": "admin", "web-key": "viewer"}
+# What the web page sends for whoever is not signed in; of no use where everybody signs in.
+_GUESTS = "web-key"
 _API_KEYS = "api-keys"
 _TWICE = "{} and {} are the same key, which can have one role only; remove one of them"
 _OTHERS = (
@@ -50,24 +52,29 @@ class Bundled:
     s3: bool = False
 
 
-def changes(found: Mapping[str, bytes], *, bundled: Bundled) -> dict[str, str]:
+def changes(
+    found: Mapping[str, bytes], *, bundled: Bundled, guests: bool = False
+) -> dict[str, str]:
     """What must be written so that every key is there; nothing when it is.
 
     Args:
         found: What the Secret holds. An empty value counts as missing.
         bundled: For which servers keys are made, too.
+        guests: Whether ``web-key`` is made. One that is there stays without it; one that was
+            removed is let in no more.
 
     Raises:
         FailedPreconditionError: What is there cannot be used; names it, without its value.
     """
-    ours = {*_made(bundled), _API_KEYS} | ({"redis-url"} if bundled.redis else set())
+    ours = {*_made(bundled, guests=guests), _API_KEYS} | ({"redis-url"} if bundled.redis else set())
     values = {
         name: _text(name, value, made=name in ours)
         for name, value in found.items()
         if name in _known()
     }
     values = {name: value for name, value in values.items() if value}
-    made = {name: make() for name, make in _made(bundled).items() if name not in values}
+    makers = _made(bundled, guests=guests).items()
+    made = {name: make() for name, make in makers if name not in values}
     values |= made
     _check_that_they_differ(values)
     api_keys = _api_keys(values)
@@ -81,12 +88,13 @@ def changes(found: Mapping[str, bytes], *, bundled: Bundled) -> dict[str, str]:
 
 
 def _known() -> set[str]:
-    return {*_made(Bundled(redis="any", s3=True)), _API_KEYS, "redis-url"}
+    return {*_made(Bundled(redis="any", s3=True), guests=True), _API_KEYS, "redis-url"}
 
 
-def _made(bundled: Bundled) -> dict[str, Callable[[], str]]:
+def _made(bundled: Bundled, *, guests: bool) -> dict[str, Callable[[], str]]:
     """How each key is made that follows from no other."""
-    made: dict[str, Callable[[], str]] = dict.fromkeys(HOLDERS, new_secret)
+    holders = [name for name in HOLDERS if guests or name != _GUESTS]
+    made: dict[str, Callable[[], str]] = dict.fromkeys(holders, new_secret)
     made |= dict.fromkeys(("seal", "audit-key"), lambda: secrets.token_urlsafe(32))
     # Those of servers stand in their command lines and files: no sign at their beginning, say,
     # may make an option of them.
@@ -113,13 +121,13 @@ def _text(name: str, value: bytes, *, made: bool) -> str:
 
 def _check_that_they_differ(values: Mapping[str, str]) -> None:
     holders: dict[str, str] = {}
-    for name in HOLDERS:
+    for name in _holders(values):
         if (first := holders.setdefault(values[name], name)) != name:
             raise FailedPreconditionError(_TWICE.format(first, name))
 
 
 def _api_keys(values: Mapping[str, str]) -> str:
-    """Settings of the three holders, beside those that others have added.
+    """Settings of the holders, beside those that others have added.
 
     What is there is returned as it is written, unless it says something else.
     """
@@ -127,13 +135,18 @@ def _api_keys(values: Mapping[str, str]) -> str:
     entries = _entries(there)
     ours: dict[str, dict[str, Any]] = {
         name: {"id": name, "role": role, "sha256": digest(values[name])}
-        for name, role in HOLDERS.items()
+        for name, role in _holders(values).items()
     }
-    others = [each for each in entries if each["id"] not in ours]
+    others = [each for each in entries if each["id"] not in HOLDERS]
     _check_that_nobody_else_has_them(others, ours)
     wanted = [*others, *ours.values()]
     same = sorted(entries, key=str) == sorted(wanted, key=str)
     return there if same else json.dumps(wanted)
+
+
+def _holders(values: Mapping[str, str]) -> dict[str, Role]:
+    """Those whose keys are there, with their roles."""
+    return {name: role for name, role in HOLDERS.items() if name in values}
 
 
 def _check_that_nobody_else_has_them(

@@ -68,7 +68,8 @@ def process_plans(ports: Ports, keys: Secrets, *, workers: int, scratch: Path) -
         "HISTILL_WEB__HOST": HOST,
         "HISTILL_WEB__PORT": str(ports.web),
         "HISTILL_WEB__METRICS_PORT": str(ports.web_metrics),
-        "HISTILL_WEB__API_KEY": keys.api_key,
+        # Nobody else is on this way, and Safari takes no other cookies over HTTP.
+        "HISTILL_WEB__SECURE_COOKIES": "false",
         "HISTILL_WEB__JOBS": f"{HOST}:{ports.jobs}",
         "HISTILL_WEB__REGISTRY": f"{HOST}:{ports.registry}",
         "HISTILL_WEB__INFERENCE": f"{HOST}:{ports.inference}",

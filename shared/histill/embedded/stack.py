@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from histill.client.settings import ClientSettings, client_file
 from histill.core.errors import EmbeddedError
@@ -57,6 +58,10 @@ class Stack:
                     f"{child.name} {_ending(code)}; everything was stopped. Start again: queued "
                     f"and running jobs go on. The end of {child.log}:\n{_tail(child)}"
                 )
+
+    def signed_in(self) -> str:
+        """Address at which the page opens signed in; what follows # is sent to no server."""
+        return f"{self.client.web}/#key={quote(self.client.api_key.get_secret_value(), safe='')}"
 
     def endpoints(self) -> dict[str, str]:
         """Every endpoint by name, for people."""

@@ -20,7 +20,7 @@ COMMANDS = [
     *(f"models {verb}" for verb in ("push", "ls", "get", "alias", "rm")),
     *(f"datasets {verb}" for verb in ("push", "ls", "rm")),
     *(f"privacy {verb}" for verb in ("audit", "neighbours")),
-    *(f"keys {verb}" for verb in ("create", "ls", "revoke")),
+    *(f"keys {verb}" for verb in ("create", "ls", "revoke", "whoami")),
     *(f"audit {verb}" for verb in ("verify", "ls")),
     *(f"setup {verb}" for verb in ("secrets", "bucket")),
     "models verify",

@@ -11,7 +11,7 @@ from histill.core.errors import FailedPreconditionError
 from histill.core.first_keys import HOLDERS, Bundled, changes
 from histill.core.service_settings import AuthSettings
 
-OURS = {*HOLDERS, "api-keys", "seal", "audit-key"}
+OURS = {"admin-key", "test-key", "api-keys", "seal", "audit-key"}
 SERVERS = {"redis-password", "redis-url", "s3-access-key", "s3-secret-key"}
 BOTH = Bundled(redis="redis:6379", s3=True)
 OTHER = {"id": "pacs", "role": "operator", "sha256": "0" * 64, "project": "ward"}
@@ -21,18 +21,20 @@ def coded(values: dict[str, str]) -> dict[str, bytes]:
     return {name: value.encode() for name, value in values.items()}
 
 
-def completed(values: dict[str, str], bundled: Bundled = BOTH) -> dict[str, str]:
-    return values | changes(coded(values), bundled=bundled)
+def completed(
+    values: dict[str, str], bundled: Bundled = BOTH, *, guests: bool = False
+) -> dict[str, str]:
+    return values | changes(coded(values), bundled=bundled, guests=guests)
 
 
 def test_every_key_is_made_and_none_is_like_another() -> None:
     """All of the list, API keys as histill keys makes them, long enough for every setting."""
-    made = completed({})
-    assert made.keys() == OURS | SERVERS
+    made = completed({}, guests=True)
+    assert made.keys() == OURS | {"web-key"} | SERVERS
     assert len(set(made.values())) == len(made)
     assert all(is_whole(made[name]) for name in HOLDERS)
     assert all(len(made[name]) >= 32 for name in ("seal", "audit-key", "redis-password"))
-    assert completed({}) != made
+    assert completed({}, guests=True) != made
 
 
 def test_keys_of_servers_of_others_are_not_made() -> None:
@@ -43,25 +45,42 @@ def test_keys_of_servers_of_others_are_not_made() -> None:
 
 def test_what_is_there_stays() -> None:
     """A whole Secret needs no change, and one that lacks a key gets that one only."""
-    whole = completed({})
+    whole = completed({}, guests=True)
     assert changes(coded(whole), bundled=BOTH) == {}
     assert changes(coded(whole | {"other": "x"}), bundled=BOTH) == {}
-    for name in OURS | SERVERS:
+    for name in OURS | {"web-key"} | SERVERS:
         lacking = coded(whole) | {name: b""}
-        made = changes(lacking, bundled=BOTH)
+        made = changes(lacking, bundled=BOTH, guests=True)
         follows = {"redis-password": {"redis-url"}} | {key: {"api-keys"} for key in HOLDERS}
         assert made.keys() == {name} | follows.get(name, set())
 
 
 def test_services_take_the_holders_with_their_roles() -> None:
     """api-keys loads as settings, with the hashes of the plain keys."""
-    made = completed({})
+    made = completed({}, guests=True)
     auth = AuthSettings.model_validate({"api_keys": json.loads(made["api-keys"])})
     assert [(key.id, key.role, key.sha256, key.project) for key in auth.api_keys] == [
         ("admin-key", "admin", digest(made["admin-key"]), "default"),
-        ("web-key", "viewer", digest(made["web-key"]), "default"),
         ("test-key", "admin", digest(made["test-key"]), "default"),
+        ("web-key", "viewer", digest(made["web-key"]), "default"),
     ]
+
+
+def test_where_everybody_signs_in_guests_have_no_key() -> None:
+    """None is made; one that an older installation has stays, and ends when it is removed."""
+    whole = completed({})
+    assert "web-key" not in whole
+    assert {each["id"] for each in json.loads(whole["api-keys"])} == {"admin-key", "test-key"}
+    older = completed({}, guests=True)
+    assert changes(coded(older), bundled=BOTH) == {}
+    rotated = completed(older | {"web-key": "mine"})
+    assert digest("mine") in rotated["api-keys"]
+    removed = changes(coded({k: v for k, v in older.items() if k != "web-key"}), bundled=BOTH)
+    assert removed.keys() == {"api-keys"}
+    assert digest(older["web-key"]) not in removed["api-keys"]
+    later = completed(whole, guests=True)
+    assert later.items() >= {key: whole[key] for key in whole if key != "api-keys"}.items()
+    assert digest(later["web-key"]) in later["api-keys"]
 
 
 def test_a_key_changed_by_hand_takes_effect_and_other_holders_stay() -> None:
@@ -75,7 +94,7 @@ def test_a_key_changed_by_hand_takes_effect_and_other_holders_stay() -> None:
     found = {entry["id"]: entry for entry in json.loads(made["api-keys"])}
     assert found["admin-key"]["sha256"] == digest("mine")
     assert found["pacs"] == OTHER
-    assert found["web-key"]["sha256"] == digest(whole["web-key"])
+    assert found["test-key"]["sha256"] == digest(whole["test-key"])
 
 
 def test_the_url_of_redis_follows_its_password_and_its_host() -> None:

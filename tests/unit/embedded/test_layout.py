@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from histill.client import ClientSettings
 from histill.core.errors import EmbeddedError
 from histill.core.service_settings import AuthSettings
 from histill.embedded.layout import Ports, Secrets
 from histill.embedded.processes import process_plans
-from histill.embedded.stack import running
+from histill.embedded.stack import Stack, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,18 @@ def test_services_seal_keys_where_the_folder_has_a_seal(tmp_path: Path) -> None:
     (tmp_path / "secrets.json").write_text(json.dumps(old))
     assert Secrets.of(tmp_path).api_key == made.api_key
     assert seals() == {""}
+
+
+def test_the_page_has_no_key_of_its_own(tmp_path: Path) -> None:
+    """Whoever started it gets a link with theirs, behind the # that browsers keep to themselves."""
+    secrets = Secrets.of(tmp_path)
+    plans = process_plans(Ports(), secrets, workers=1, scratch=tmp_path)
+    (web,) = (plan for plan in plans if plan.name == "web")
+    assert secrets.api_key not in repr(web.settings)
+    assert web.settings["HISTILL_WEB__SECURE_COOKIES"] == "false"
+    settings = {"web": "http://127.0.0.1:8080", "api_key": "a/b#c"}
+    stack = Stack(tmp_path, Ports(), ClientSettings.model_validate(settings))
+    assert stack.signed_in() == "http://127.0.0.1:8080/#key=a%2Fb%23c"
 
 
 def test_a_broken_secrets_file_says_what_to_do(tmp_path: Path) -> None:

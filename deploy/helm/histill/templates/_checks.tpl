@@ -49,11 +49,11 @@
 {{- end }}
 {{- end }}
 
-{{- if and $v.web.ingress.enabled (not $v.web.allowAnonymous) }}
-{{- fail "web.ingress.enabled opens a page that has no login: who reaches it reads and segments as a viewer. Put a login in front of it, or mean it, and set web.allowAnonymous to true" }}
-{{- end }}
 {{- if and $v.web.ingress.enabled (not $v.web.ingress.hosts) }}
 {{- fail "web.ingress.enabled needs web.ingress.hosts: the page answers to names that it knows" }}
+{{- end }}
+{{- if and $v.web.ingress.enabled (not $v.web.ingress.tls) (not $v.web.ingress.tlsElsewhere) }}
+{{- fail "web.ingress.enabled needs web.ingress.tls: keys and images would cross the network in clear text, and browsers keep a sign-in over HTTPS only. Where a load balancer or the controller's own certificate ends TLS, set web.ingress.tlsElsewhere to true" }}
 {{- end }}
 {{- if and $v.web.ingress.enabled $v.networkPolicy.enabled (not $v.networkPolicy.webClients) }}
 {{- fail "web.ingress.enabled needs networkPolicy.webClients: no pod may reach the page, and the ingress controller is one; name its namespace" }}

@@ -31,6 +31,9 @@ resources:
     {{- if .root.Values.minio.enabled }}
     - --bundled-s3
     {{- end }}
+    {{- if include "histill.web.guests" .root }}
+    - --guests
+    {{- end }}
     - --wait-s={{ .values.timeoutSeconds }}
   volumeMounts:
     - {name: tmp, mountPath: /tmp}

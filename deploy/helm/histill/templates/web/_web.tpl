@@ -1,3 +1,8 @@
+{{/* Whether the page serves those who have not signed in, with a key of role viewer. */}}
+{{- define "histill.web.guests" -}}
+{{- if and .Values.web.enabled .Values.web.allowAnonymous (ne .Values.auth.mode "none") }}yes{{ end }}
+{{- end }}
+
 {{- define "histill.env.web" -}}
 {{- $web := .root.Values.web }}
 {{- $name := include "histill.part.fullname" . }}
@@ -6,8 +11,12 @@
   value: {{ .root.Values.bindHost | quote }}
 - name: HISTILL_WEB__ALLOWED_HOSTS
   value: {{ concat $own (ternary $web.ingress.hosts list $web.ingress.enabled) $web.allowedHosts | uniq | toJson | squote }}
-{{- if ne .root.Values.auth.mode "none" }}
-{{ include "histill.env.fromSecret" (list "HISTILL_WEB__API_KEY" (include "histill.secretName" .root) "web-key") }}
+{{- with $web.trustedProxies }}
+- name: HISTILL_WEB__TRUSTED_PROXIES
+  value: {{ toJson . | squote }}
+{{- end }}
+{{- if include "histill.web.guests" .root }}
+{{ include "histill.env.fromSecret" (list "HISTILL_WEB__GUEST_KEY" (include "histill.secretName" .root) "web-key") }}
 {{- end }}
 {{- end }}
 
