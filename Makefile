@@ -53,11 +53,10 @@ demo: $(VENV)/.run ## train three teachers, distil a student, serve and measure 
 up: $(VENV)/.run ## run the whole system on this machine until Ctrl-C
 	@$(BIN)/histill up
 
-# Most tests wait for processes: two at a time suit two cores. Files in their own order, since the
-# longest ones, of few tests, would else come last, and one process would wait for the other.
+# Most tests wait for processes: two at a time suit two cores.
 TEST_JOBS ?= 2
 test: $(VENV)/.dev $(VENV)-clients/.made $(SCHEMAS)/node_modules/.made $(VENDORED)/node_modules/.made ## every test that this machine can run
-	@$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+	@$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
 
 unit: $(VENV)/.dev ## the fast tests
 	@$(BIN)/pytest tests/unit
