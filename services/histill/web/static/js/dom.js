@@ -15,6 +15,20 @@ export function at(id, kind) {
   return /** @type {InstanceType<T>} */ (found);
 }
 
+const KEPT_MS = 60_000; // a browser may ask first where to save
+
+/**
+ * Has the browser save a file.
+ *
+ * @param {Blob} blob
+ * @param {string} name
+ */
+export function save(blob, name) {
+  const href = URL.createObjectURL(blob);
+  element("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), KEPT_MS);
+}
+
 /**
  * A new element. Children that are strings become text, never markup.
  *

@@ -12,6 +12,15 @@ export function sentence(text) {
 }
 
 /**
+ * What an error says; anything can be thrown.
+ *
+ * @param {unknown} error
+ */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/**
  * A whole number with its thousands apart.
  *
  * @param {number} number

@@ -3,6 +3,7 @@
 import { ask } from "../api.js";
 import { at } from "../dom.js";
 import { may } from "../session.js";
+import { messageOf } from "../words.js";
 import { idOf, titleOf } from "./wording.js";
 
 /** @typedef {import("./wording.js").Job} Job */
@@ -40,7 +41,7 @@ export function cancelling(present, cancelled) {
       // The button that had the focus is of no use any more.
       if (asked) at("job-title").focus();
     } catch (error) {
-      problem.textContent = error instanceof Error ? error.message : String(error);
+      problem.textContent = messageOf(error);
     }
     yes.disabled = false;
   });

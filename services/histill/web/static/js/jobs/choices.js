@@ -2,6 +2,7 @@
 
 import { ask } from "../api.js";
 import { at, element } from "../dom.js";
+import { count } from "../words.js";
 import { measure } from "./wording.js";
 
 /**
@@ -128,7 +129,7 @@ function offerTeachers(models) {
       const dice = model.metrics["dice"];
       const words = [
         model.role.replace("MODEL_ROLE_", "").toLowerCase(),
-        `${model.parameters.toLocaleString("en")} parameters`,
+        `${count(model.parameters)} parameters`,
         dice === undefined ? "" : `Dice ${measure(dice)}`,
         ...model.aliases,
       ];

@@ -3,7 +3,7 @@
 import { ApiError, ask, connection } from "../api.js";
 import { at } from "../dom.js";
 import { title } from "../router.js";
-import { sentence } from "../words.js";
+import { messageOf, sentence } from "../words.js";
 import { cancelling } from "./cancelling.js";
 import { Chart } from "./charts.js";
 import { Curves } from "./curves.js";
@@ -132,7 +132,7 @@ async function refresh(mine) {
   } catch (error) {
     if (shown !== mine || mine.asking.signal.aborted) return;
     const missing = error instanceof ApiError && error.status === 404;
-    const words = sentence(error instanceof Error ? error.message : String(error));
+    const words = sentence(messageOf(error));
     say("job-problem", missing ? `There is no job ${mine.id}. It may have been removed.` : words);
     if (error instanceof ApiError && error.passes) {
       mine.again = setTimeout(() => void refresh(mine), mine.wait);

@@ -2,7 +2,7 @@
 
 import { ApiError, ask, connection } from "../api.js";
 import { at } from "../dom.js";
-import { sentence } from "../words.js";
+import { messageOf, sentence } from "../words.js";
 import { follow } from "./following.js";
 import { Row } from "./row.js";
 import { ended, idOf, stateOf } from "./wording.js";
@@ -124,7 +124,7 @@ async function poll(signal) {
   } catch (error) {
     if (signal.aborted) return;
     wait = Math.min(2 * wait, LONGEST_POLL_MS);
-    const words = sentence(error instanceof Error ? error.message : String(error));
+    const words = sentence(messageOf(error));
     problem(`${words} The list may be out of date; trying again.`);
   }
   polling = undefined;
@@ -146,7 +146,7 @@ async function more() {
     arrived = page.jobs[0]?.name ?? "";
     draw();
   } catch (error) {
-    if (!signal.aborted) problem(sentence(error instanceof Error ? error.message : String(error)));
+    if (!signal.aborted) problem(sentence(messageOf(error)));
   } finally {
     further = "";
   }

@@ -1,5 +1,7 @@
 // Lines that a job logs: follows their end, unless the reader has scrolled up.
 
+import { count } from "../words.js";
+
 const MOST_LINES = 1000;
 const NEAR_PX = 24;
 
@@ -45,7 +47,7 @@ export class Log {
       this.place.firstChild?.remove();
       this.#left += 1;
     }
-    const left = this.#left.toLocaleString("en");
+    const left = count(this.#left);
     this.note.textContent = this.#left ? `${left} earlier lines are not shown.` : "";
     if (follows) this.place.scrollTop = this.place.scrollHeight;
     // What is being read stays where it is while lines above it go.

@@ -1,10 +1,10 @@
 // The view "New job": a form, and beside it the YAML that is sent.
 
 import { ApiError, ask, connection } from "../api.js";
-import { at, element } from "../dom.js";
+import { at, save } from "../dom.js";
 import { before, go } from "../router.js";
 import { may } from "../session.js";
-import { sentence } from "../words.js";
+import { messageOf, sentence } from "../words.js";
 import { loadChoices, prepareChoices, versionsOf } from "./choices.js";
 import { adapt, fill, kindNow, read } from "./form.js";
 import { clearProblems, showProblems } from "./problems.js";
@@ -95,7 +95,7 @@ async function load(signal, like) {
       taken = { like, entry: history.state?.entry };
     }
   } catch (error) {
-    if (!signal.aborted) say(sentence(error instanceof Error ? error.message : String(error)));
+    if (!signal.aborted) say(sentence(messageOf(error)));
   }
   if (!signal.aborted) changed();
 }
@@ -194,10 +194,7 @@ async function copy() {
 }
 
 function download() {
-  const address = URL.createObjectURL(new Blob([yaml], { type: "text/yaml" }));
-  element("a", { href: address, download: "job.yaml" }).click();
-  // The browser reads it after this.
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  save(new Blob([yaml], { type: "text/yaml" }), "job.yaml");
 }
 
 /** @param {string} words */

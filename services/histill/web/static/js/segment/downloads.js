@@ -1,7 +1,8 @@
 // Masks as files.
 
 import { ApiError } from "../api.js";
-import { at, element } from "../dom.js";
+import { at, save } from "../dom.js";
+import { size } from "../words.js";
 import { address, send } from "./stream.js";
 
 /**
@@ -20,7 +21,6 @@ const FORMATS = {
   "save-dicom-seg": { format: "dicom-seg", ending: ".seg.dcm", name: "DICOM SEG" },
 };
 const SHOWN_EVERY_MS = 200;
-const KEPT_MS = 60_000; // a browser may ask first where to save
 
 /** @type {Set<AbortController>} */
 const running = new Set();
@@ -35,7 +35,7 @@ export function offerDownloads(asked) {
     const button = at(id, HTMLButtonElement);
     button.addEventListener("click", () => {
       const now = asked();
-      if (now && button.ariaBusy !== "true") save(button, now);
+      if (now && button.ariaBusy !== "true") fetchMask(button, now);
     });
   }
 }
@@ -61,7 +61,7 @@ export function endDownloads() {
  * @param {HTMLButtonElement} button
  * @param {Asked} asked
  */
-async function save(button, { file, model, options }) {
+async function fetchMask(button, { file, model, options }) {
   const { format, ending, name } = /** @type {typeof FORMATS[string]} */ (FORMATS[button.id]);
   const abort = new AbortController();
   running.add(abort);
@@ -69,9 +69,9 @@ async function save(button, { file, model, options }) {
   tell(`Making the ${name} file…`);
   try {
     const response = await send(address("/api/mask", { model, format, ...options }), file, abort.signal);
-    const blob = await read(response, abort.signal, (bytes) => tell(`${name}: ${sizeOf(bytes)} so far…`));
-    hand(blob, file.name.replace(/\.[^.]*$/, "") + ending);
-    tell(`${name} saved, ${sizeOf(blob.size)}.`);
+    const blob = await read(response, abort.signal, (bytes) => tell(`${name}: ${size(bytes)} so far…`));
+    save(blob, file.name.replace(/\.[^.]*$/, "") + ending);
+    tell(`${name} saved, ${size(blob.size)}.`);
   } catch (error) {
     if (!abort.signal.aborted) tell(`No ${name} file: ${reason(error)}`, true);
   } finally {
@@ -106,25 +106,10 @@ async function read(response, signal, progress) {
   return new Blob(parts, { type: response.headers.get("Content-Type") ?? "" });
 }
 
-/**
- * @param {Blob} blob
- * @param {string} name
- */
-function hand(blob, name) {
-  const href = URL.createObjectURL(blob);
-  element("a", { href, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(href), KEPT_MS);
-}
-
 /** @param {unknown} error */
 function reason(error) {
   if (!(error instanceof ApiError)) return String(error);
   return [error.message, error.hint].filter(Boolean).join(" ");
-}
-
-/** @param {number} bytes */
-function sizeOf(bytes) {
-  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 /**

@@ -1,7 +1,7 @@
 // What a file is, by its first bytes: names and media types are guesses of others.
 
 import { bitmapOf, Picture } from "./pictures.js";
-import { MOST_HELD } from "./regions.js";
+import { heldStep } from "./regions.js";
 
 /** @typedef {import("./stream.js").Size} Size */
 
@@ -14,7 +14,6 @@ import { MOST_HELD } from "./regions.js";
  */
 
 const HEAD = 1 << 18;
-const LONGEST = 1 << 14;
 const [IDAT, EXIF, TRNS] = [0x49444154, 0x65584966, 0x74524e53];
 const ALPHA = 4; // among the bits of a PNG's colour type
 const APP1 = 0xe1;
@@ -38,8 +37,7 @@ export async function isDicom(file) {
 export async function localPicture(file) {
   const bytes = new DataView(await file.slice(0, HEAD).arrayBuffer());
   const head = pngHead(bytes) ?? jpegHead(bytes);
-  if (!head || head.size.width * head.size.height > MOST_HELD) return null;
-  if (Math.max(head.size.width, head.size.height) > LONGEST) return null;
+  if (!head || heldStep(head.size) > 1) return null;
   return { picture: decoded(without(file, head.metadata)) };
 }
 

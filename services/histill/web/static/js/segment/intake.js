@@ -2,6 +2,7 @@
 
 import { answer } from "../api.js";
 import { at } from "../dom.js";
+import { messageOf } from "../words.js";
 
 const SAMPLE = "/static/sample.jpg";
 
@@ -23,7 +24,7 @@ export function takeImages(take, refuse) {
       const blob = await (await answer(SAMPLE)).blob();
       take(new File([blob], "sample.jpg", { type: blob.type }));
     } catch (error) {
-      refuse(`The sample did not come. ${error instanceof Error ? error.message : ""}`);
+      refuse(`The sample did not come. ${messageOf(error)}`);
     }
   });
   document.addEventListener("paste", ({ target, clipboardData }) => {

@@ -18,7 +18,7 @@
  */
 
 // Largest image that is held pixel by pixel: of larger ones every second, fourth… pixel is.
-export const MOST_HELD = 1 << 24;
+const MOST_HELD = 1 << 24;
 // Browsers draw nothing on canvases with longer sides.
 const LONGEST = 1 << 14;
 

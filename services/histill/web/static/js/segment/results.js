@@ -2,6 +2,7 @@
 
 import { ask } from "../api.js";
 import { at, element } from "../dom.js";
+import { count } from "../words.js";
 import { served } from "./choice.js";
 
 /**
@@ -10,7 +11,6 @@ import { served } from "./choice.js";
  * @typedef {import("./stream.js").Summary} Summary
  */
 
-const NUMBER = new Intl.NumberFormat("en");
 const TENTHS = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 /** @type {Map<string, Promise<number | undefined>>} Dice in validation by reference. */
 const measured = new Map();
@@ -103,10 +103,10 @@ function nameOf({ index, class_name, color }, lane, changed) {
 function numbersOf({ index, pixels, area_mm2, objects, mean_confidence }, { summary }) {
   const all = summary ? summary.classes.reduce((sum, each) => sum + each.pixels, 0) : 0;
   const share = all ? `${((100 * pixels) / all).toFixed(1)} %` : "";
-  const area = area_mm2 ? `${squareMillimetres(area_mm2)} mm²` : `${NUMBER.format(pixels)} px`;
+  const area = area_mm2 ? `${squareMillimetres(area_mm2)} mm²` : `${count(pixels)} px`;
   const sized = element("span", { class: "area" }, area, " ", element("span", { class: "quiet" }, share));
   const sure = pixels ? `${(100 * mean_confidence).toFixed(0)} %` : "–";
-  return [sized, index ? NUMBER.format(objects) : "–", sure];
+  return [sized, index ? count(objects) : "–", sure];
 }
 
 /** @param {number} area */
@@ -125,12 +125,12 @@ function stages({ total }, { times }) {
     `compute ${milliseconds(times.compute_ms)}`,
     `write ${milliseconds(times.encode_ms)} ms`,
   ].join(" · ");
-  return total ? `${told}; ${NUMBER.format(Math.round(total))} ms from asking to the overlay` : told;
+  return total ? `${told}; ${count(Math.round(total))} ms from asking to the overlay` : told;
 }
 
 /** @param {number} value */
 function milliseconds(value) {
-  return value < 10 ? value.toFixed(1) : NUMBER.format(Math.round(value));
+  return value < 10 ? value.toFixed(1) : count(Math.round(value));
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { ApiError, connection } from "../api.js";
 import { at } from "../dom.js";
+import { messageOf } from "../words.js";
 import { NONE, refresh, remember, served } from "./choice.js";
 import { allowDownloads, endDownloads, offerDownloads } from "./downloads.js";
 import { isDicom, localPicture } from "./files.js";
@@ -247,7 +248,7 @@ async function models() {
   } catch (error) {
     if (!(error instanceof ApiError) || !error.passes) {
       if (error instanceof ApiError && error.status === 401) return;
-      say(`The list of models did not come. ${error instanceof Error ? error.message : ""}`);
+      say(`The list of models did not come. ${messageOf(error)}`);
       unlisted = true;
     }
     return;
