@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +88,25 @@ def test_a_process_that_stands_still_is_not_healthy(registry: Service, port: int
     finally:
         registry.process.send_signal(signal.SIGCONT)
     becomes(port, dict.fromkeys((*READY, "liveness"), SERVING))
+
+
+def test_silence_is_noticed_after_any_sign_of_life(port: int) -> None:
+    """Reading what the parent says never keeps the child from answering."""
+    command = ("-m", "histill.rpc.health_process", "--address", f"127.0.0.1:{port}")
+    with subprocess.Popen(
+        [sys.executable, *command, "--silence-s", "0.5"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdin is not None
+        wait_for_port(port)
+        for _ in range(4):
+            child.stdin.write(b"1\n")
+            child.stdin.flush()
+            becomes(port, {"": SERVING, "liveness": SERVING})
+            becomes(port, {"": NOT_SERVING, "liveness": NOT_SERVING})
+        child.stdin.close()
+        assert child.wait(20) == 0
 
 
 def test_a_process_that_died_takes_its_health_server_along(registry: Service, port: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -140,28 +139,25 @@ async def _serve(address: str, names: Sequence[str], *, silence_s: float) -> int
 
 async def _follow(checks: HealthChecks, names: Sequence[str], *, silence_s: float) -> None:
     """Says what the parent says, until it is gone."""
-    parent = sys.stdin.fileno()
-    readable = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(parent, readable.set)
+    parent = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(parent), sys.stdin.buffer
+    )
     heard = time.monotonic()
     while True:
         try:
             async with asyncio.timeout(_LOOK_EVERY_S):
-                await readable.wait()
+                words = await parent.read(4096)
         except TimeoutError:
             if time.monotonic() - heard > silence_s:
                 checks.tell(("", LIVENESS, *names), serving=False)
             continue
-        words = os.read(parent, 4096)
-        readable.clear()
         if not words:
             break
         heard = time.monotonic()
         ready = words.rstrip(b"\n").endswith(b"1")
         checks.tell((LIVENESS,), serving=True)
         checks.tell(("", *names), serving=ready)
-    loop.remove_reader(parent)
     checks.tell(("", LIVENESS, *names), serving=False)
 
 
