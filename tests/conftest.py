@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 # Before gRPC is imported: with it, children that are forked beside its threads now and then abort.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from histill.embedded.servers import ServerProcess
 
 HOST = "127.0.0.1"
+# As the processes do; structlog's own draws every variable of every frame, which takes long.
+structlog.configure(
+    processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+)
 
 
 def free_port() -> int:
