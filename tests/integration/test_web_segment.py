@@ -323,3 +323,17 @@ def test_so_many_images_at_a_time(service: Service, tmp_path: Path) -> None:
             slow.socket.sendall(IMAGE[100:])
             assert '{"summary":' in slow.rest()
             lines(visitor.post(path, content=IMAGE))
+
+
+def test_one_caller_leaves_room_for_another(service: Service, tmp_path: Path) -> None:
+    """Whoever's images crawl holds all places but one, whatever address they come from."""
+    with page_of(tmp_path, inference=service.target, max_uploads="2") as small:
+        path = "/api/segment?model=nuclei"
+        slow = Slow(small, len(IMAGE), path, "Connection: close")
+        with small.visitor("viewer") as same, small.visitor("operator") as other, slow:
+            slow.socket.sendall(IMAGE[:100])
+            deadline = time.monotonic() + 10
+            while (answer := same.post(path, content=IMAGE)).status_code != 429:
+                assert time.monotonic() < deadline
+            assert "your other images" in answer.json()["error"]["message"]
+            lines(other.post(path, content=IMAGE))

@@ -18,6 +18,8 @@ from histill.core.errors import HistillError, InvalidArgumentError
 from histill.core.json_form import as_dict
 from histill.ml.colors import color
 from histill.web import failures
+from histill.web.attempts import address_in
+from histill.web.credentials import Source
 from histill.web.parameters import flag, number, whole
 from histill.web.relay import relayed
 from histill.web.upload import Places, Upload
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from histill.web.backends import Service
-    from histill.web.credentials import Credentials
+    from histill.web.credentials import Credential, Credentials
     from histill.web.relay import Relay
 
 log = structlog.get_logger()
@@ -127,11 +129,17 @@ class Segmenting:
         credential = self._credentials.of(request)
         upload = Upload(request, most=self._max_bytes)
         timeout_s = large_timeout_s(self._timeout_s, upload.size)
-        with self._places.one():
+        with self._places.one(_caller(request, credential)):
             async with relayed(
                 self._inference, header, upload, credential, timeout_s=timeout_s
             ) as relay:
                 yield relay
+
+
+def _caller(request: Request, credential: Credential) -> str:
+    """Whose images count together: of those who show no key of their own, an address's."""
+    own = credential.source in {Source.HEADER, Source.COOKIE}
+    return credential.token if own else address_in(request)
 
 
 class _Sent(Response):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ class Upload:
 
 
 class Places:
-    """Uploads in work at a time.
+    """Uploads in work at a time: the last place is for those who have none.
 
     Args:
         most: How many there may be.
@@ -79,21 +80,31 @@ class Places:
 
     def __init__(self, most: int) -> None:
         self._free = most
+        self._held: Counter[str] = Counter()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def one(self, caller: str) -> Iterator[None]:
         """Holds a place for the block.
+
+        Args:
+            caller: Who asks for it; whoever has one already does not get the last.
 
         Raises:
             ResourceExhaustedError: There is none.
         """
         if not self._free:
             raise ResourceExhaustedError("other images are in work", retry_after_s=1.0)
+        if self._held[caller] and self._free == 1:
+            raise ResourceExhaustedError("your other images are in work", retry_after_s=1.0)
         self._free -= 1
+        self._held[caller] += 1
         try:
             yield
         finally:
             self._free += 1
+            self._held[caller] -= 1
+            if not self._held[caller]:
+                del self._held[caller]
 
 
 def _size(count: int) -> str:

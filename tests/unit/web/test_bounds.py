@@ -20,6 +20,7 @@ from histill.web import events
 from histill.web.attempts import Attempts
 from histill.web.guard import VIEWER_STYLE, Guard
 from histill.web.unread import Unread
+from histill.web.upload import Places
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -105,6 +106,27 @@ async def test_so_many_follow_jobs_and_no_more(monkeypatch: pytest.MonkeyPatch) 
         watchers.check()
     await first.aclose()
     watchers.check()
+
+
+def test_the_last_place_is_for_those_who_have_none() -> None:
+    """However many images one caller sends, another one is served."""
+    places = Places(3)
+    with places.one("a"), places.one("a"):
+        with pytest.raises(ResourceExhaustedError, match="your other images"), places.one("a"):
+            pass
+        with places.one("b"):
+            for caller in "abc":
+                with (
+                    pytest.raises(ResourceExhaustedError, match="other images"),
+                    places.one(caller),
+                ):
+                    pass
+        with places.one("c"):
+            pass
+    with places.one("a"), places.one("a"):
+        pass
+    with Places(1).one("a"):
+        pass
 
 
 class Clock:
