@@ -15,6 +15,7 @@ import structlog
 # Before gRPC is imported: with it, children that are forked beside its threads now and then abort.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+from free_ports import free_port
 from histill.core.settings import RedisSettings, S3Settings
 from histill.embedded.servers import start_s3, start_valkey
 
@@ -28,12 +29,6 @@ HOST = "127.0.0.1"
 structlog.configure(
     processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
 )
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind((HOST, 0))
-        return int(bound.getsockname()[1])
 
 
 def wait_for_port(port: int, *, seconds: float = 20.0) -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import free_port
+from free_ports import free_port, system_ports
 from histill.adapters.s3 import S3ObjectStore
 from histill.client import Client
 from histill.core.settings import PREFIX, S3Settings
 from histill.embedded import processes, stack
-from histill.embedded.layout import HOST, Ports, Secrets
+from histill.embedded.layout import HOST, Secrets
 from histill.embedded.servers import ServerProcess, start
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class System:
 def page_system(home: Path) -> Iterator[System]:
     """The system in a folder, on free ports."""
     with (
-        stack.running(home, ports=Ports.free(), say=lambda _: None) as running,
+        stack.running(home, ports=system_ports(), say=lambda _: None) as running,
         Client(running.client) as client,
     ):
         yield System(running, client)

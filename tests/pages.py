@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from conftest import free_port
+from free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

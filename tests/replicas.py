@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from conftest import free_port
 from distance import distant
+from free_ports import free_port
 from histill.embedded.processes import serving
 from names import Name, named
 from services import service

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import free_port
+from free_ports import free_port
 from histill.client import Client, ClientSettings
 from histill.embedded.processes import serving
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from conftest import free_port
+from free_ports import free_port
 from histill.adapters.s3 import S3ObjectStore
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from processes import HOST, Service, running, s3_environment

@@ -25,7 +25,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from conftest import end, free_port, run_s3
+from conftest import end, run_s3
+from free_ports import free_port
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from processes import HOST, running, s3_environment, wait_until_serving

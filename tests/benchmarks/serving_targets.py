@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from conftest import free_port
+from free_ports import free_port
 from serving import bucket_of, inference
 from serving_load import Client, request_of
 from serving_models import NULL, STUDENT, as_student

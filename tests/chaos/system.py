@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from redis import Redis
 
 from chaos.proxy import HOST, Proxy, proxied
-from conftest import free_port, wait_for_port
+from conftest import wait_for_port
+from free_ports import free_port
 from histill.adapters.s3 import S3ObjectStore
 from histill.client import Client, ClientSettings
 from histill.core.settings import S3Settings

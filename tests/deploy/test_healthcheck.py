@@ -13,8 +13,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from conftest import HOST, free_port
+from conftest import HOST
 from deploy.render import ROOT
+from free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

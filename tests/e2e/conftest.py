@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from free_ports import system_ports
 from histill.client import Client
-from histill.embedded.layout import Ports
 from histill.embedded.stack import Stack, running
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The embedded system with every process, on free ports."""
     home = tmp_path_factory.mktemp("home")
-    with running(home, ports=Ports.free(), say=lambda _: None) as stack:
+    with running(home, ports=system_ports(), say=lambda _: None) as stack:
         yield stack
 
 

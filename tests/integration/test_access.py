@@ -13,7 +13,8 @@ import pytest
 from google.protobuf import descriptor_pb2
 from typer.testing import CliRunner
 
-from conftest import end, free_port, run_s3, wait_for_port
+from conftest import end, run_s3, wait_for_port
+from free_ports import free_port
 from histill.adapters.s3 import S3ObjectStore
 from histill.api.access.v1 import access_service_pb2
 from histill.api.distillation.v1 import distillation_service_pb2

@@ -16,9 +16,10 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEGBaseline8Bit
 
-from conftest import HOST, free_port, wait_for_port
+from conftest import HOST, wait_for_port
 from dicoms import slide
 from foreign import CLIENTS, PYTHON, needs_clients, output_of
+from free_ports import free_port
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from histill.ml import decoding

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from conftest import free_port
+from free_ports import free_port
 from histill.api.distillation.v1 import distillation_service_pb2 as pb
 from histill.api.distillation.v1 import distillation_service_pb2_grpc as rpc
 from histill.api.distillation.v1 import job_pb2

@@ -15,7 +15,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from conftest import end, free_port, run_s3, wait_for_port
+from conftest import end, run_s3, wait_for_port
+from free_ports import free_port
 from histill.adapters.s3 import S3ObjectStore
 from probing import NOT_SERVING, SERVING, becomes, status
 from running import running

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from certificates import files_in
-from conftest import free_port
+from free_ports import free_port
 from histill.core.errors import UnavailableError
 from histill.core.service_settings import OidcSettings
 from histill.rpc.issuer import fetch_keys

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from collector import collecting
-from conftest import free_port
+from free_ports import free_port
 from histill.api.distillation.v1 import job_pb2
 from house import House, house
 from patients import CALL, NAME, SECRETS, files, write_folder

@@ -16,7 +16,7 @@ import grpc
 import httpx
 import pytest
 
-from conftest import free_port
+from free_ports import free_port
 from histill.api.distillation.v1 import job_pb2
 from histill.api.inference.v2 import grpc_service_pb2 as v2
 from histill.api.inference.v2 import grpc_service_pb2_grpc as v2_rpc

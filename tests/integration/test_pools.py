@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import end, free_port, run_s3, run_valkey, wait_for_port
+from conftest import end, run_s3, run_valkey, wait_for_port
+from free_ports import free_port
 from histill.api.distillation.v1 import job_pb2
 from histill.core.errors import InvalidArgumentError
 from pictures import write_dataset

@@ -16,7 +16,8 @@ import pytest
 import trustme
 
 import kubernetes_api
-from conftest import end, free_port, run_s3
+from conftest import end, run_s3
+from free_ports import free_port
 from histill.adapters.s3 import S3ObjectStore
 from histill.core.api_keys import digest
 from histill.core.errors import UnauthenticatedError

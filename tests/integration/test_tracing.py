@@ -18,7 +18,7 @@ from PIL import Image
 
 from certificates import files_in
 from collector import Seen, collecting
-from conftest import free_port
+from free_ports import free_port
 from histill.api.inference.v2 import grpc_service_pb2 as v2
 from histill.api.inference.v2 import grpc_service_pb2_grpc as v2_rpc
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb

@@ -13,7 +13,7 @@ import grpc
 import httpx
 import pytest
 
-from conftest import free_port
+from free_ports import free_port
 from histill.api.segmentation.v1 import segmentation_service_pb2 as pb
 from histill.api.segmentation.v1 import segmentation_service_pb2_grpc as rpc
 from pages import HOST, Page, page_of

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from conftest import end, free_port, run_valkey, wait_for_port
+from conftest import end, run_valkey, wait_for_port
+from free_ports import free_port
 from histill.adapters.s3 import S3ObjectStore
 from histill.distill import health
 from histill.distill.health import Signs, health_told

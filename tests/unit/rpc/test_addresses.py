@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from conftest import free_port
+from free_ports import free_port
 from histill.core.settings import ServiceSettings
 from histill.rpc.addresses import joined
 from histill.rpc.server import ServiceDescription, serve

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
-from conftest import free_port
+from free_ports import free_port
 from histill.core.errors import UnavailableError
 from histill.core.settings import ServiceSettings
 from histill.rpc import measures, server

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
-from conftest import free_port
+from free_ports import free_port
 from histill.core.service_settings import ServerSettings
 from histill.core.settings import ServiceSettings
 from histill.rpc.options import server_options

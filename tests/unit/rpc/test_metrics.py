@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from conftest import free_port
+from free_ports import free_port
 from histill.rpc.metrics import start_metrics
 
 

@@ -13,7 +13,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from structlog.testing import capture_logs
 
 from collector import collecting
-from conftest import HOST, free_port
+from conftest import HOST
+from free_ports import free_port
 from histill.core.tracing_settings import TracingSettings
 from histill.rpc.span_queue import Bounded, Quietly, Waiting
 from histill.rpc.trace_export import MOST_WAITING

@@ -12,7 +12,7 @@ import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
-from conftest import free_port
+from free_ports import free_port
 from histill.client import ClientSettings
 from histill.client.client import open_channel
 from histill.client.settings import load_client

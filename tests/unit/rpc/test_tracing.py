@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from conftest import HOST, free_port
+from conftest import HOST
+from free_ports import free_port
 from histill.core.errors import SettingsError
 from histill.core.tracing_settings import TracingSettings
 from histill.rpc.spans import MOST_REQUESTS, Spans, remote, span_of, traceparent_of

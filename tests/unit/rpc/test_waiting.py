@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from conftest import free_port
+from free_ports import free_port
 from histill.api.distillation.v1 import distillation_service_pb2 as pb
 from histill.api.distillation.v1 import distillation_service_pb2_grpc as rpc
 from histill.core.api_keys import digest
