@@ -22,9 +22,10 @@ import trustme
 from PIL import Image
 
 from certificates import files_in
-from conftest import HOST, free_port
+from conftest import HOST
 from deploy.monitored import DASHBOARDS, RULES, alerts, panels, rules, selectors, without_thresholds
 from deploy.prometheus import Prometheus, prometheus
+from free_ports import free_port
 from histill.api.inference.v2 import grpc_service_pb2 as v2
 from histill.api.inference.v2 import grpc_service_pb2_grpc as v2_rpc
 from histill.client import Client, ClientSettings
@@ -276,7 +277,8 @@ def test_what_was_done_is_what_is_told(watching: Prometheus) -> None:
     }
     assert codes == {"OK", "NOT_FOUND", "INVALID_ARGUMENT"}
     assert watching.numbers('histill_inference_streamed_total{grpc_code="OK"} > 0')
-    assert watching.numbers("sum(histill_slo_failures:rate5m) == 0")
+    lost = 'sum(histill_slo_failures:rate5m{slo="inference-availability"}) == 0'
+    assert watching.numbers(lost)
     assert watching.numbers("sum(histill_audit_dropped_total) == 0")
     (certificate,) = watching.numbers("histill_tls_certificate_expiry_timestamp_seconds")
     assert certificate[0]["use"] == "server"
