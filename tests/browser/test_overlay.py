@@ -200,6 +200,24 @@ def test_two_models_stand_side_by_side(page: Page, system: System, pixels: Pixel
     assert f"{agreement:.1f}" in page.locator("#view-segment").inner_text()
 
 
+def test_either_models_mask_is_saved(page: Page, system: System, pixels: Pixels) -> None:
+    """Beside what it found; the files' names tell them apart."""
+    data = page_images.png(pixels)
+    choose_model(page, TEACHER + "@1", select="#model-b")
+    segment(page, "tile.png", data, model=MODEL)
+    names = set()
+    for button, model in (("#save-png", MODEL), ("#save-png-b", TEACHER + "@1")):
+        name, saved = download(page, button)
+        assert saved == system.client.segment(data, model=model).mask, model
+        assert model.replace("@", "-") in name
+        names.add(name)
+    assert len(names) == 2
+    page.locator("#model-b").select_option("none")
+    wait_for_overlay(page)
+    assert page.locator("#save-png-b").is_hidden()
+    assert download(page, "#save-png")[0] == "tile.mask.png"
+
+
 def test_the_wheel_and_keys_zoom(page: Page, pixels: Pixels) -> None:
     """The wheel zooms in at the pointer; + and - do at the middle, arrows move."""
     segment(page, "tile.png", page_images.png(pixels), model=MODEL)

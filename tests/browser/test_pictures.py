@@ -127,6 +127,36 @@ def test_a_choice_before_the_picture_is_read_waits_for_it(page: Page) -> None:
     expect(page.locator("#problem")).to_be_hidden()
 
 
+def test_an_answer_that_broke_off_leaves_the_reader_at_their_place(
+    page: Page, pixels: Pixels
+) -> None:
+    """What came of a picture that the service sends stays, as it was zoomed, until more comes."""
+    held: list[Route] = []
+
+    def break_off(route: Route) -> None:
+        if held:
+            held.append(route)
+            return
+        answer = route.fetch()
+        lines = answer.text().split("\n")
+        until = next(i for i, line in enumerate(lines) if '"region"' in line)
+        held.append(route)
+        route.fulfill(response=answer, body="\n".join(lines[: until + 1]) + "\n")
+
+    page.route("**/api/segment?*", break_off)
+    choose_model(page, MODEL)
+    choose(page, "tile.tiff", page_images.tiff(pixels))
+    expect(page.locator("#problem")).to_contain_text("broke off")
+    page.locator("#try-now").click()
+    page.locator("#zoom-in").click()
+    zoomed = see(page)
+    held[1].continue_()
+    wait_for_overlay(page)
+    assert see(page).scale == pytest.approx(zoomed.scale)
+    show_exactly(page)
+    see(page).part(HEIGHT, WIDTH)
+
+
 def test_both_stages_show_a_picture_that_the_service_sends(page: Page, pixels: Pixels) -> None:
     """The second model's stage shows the image before its turn has come."""
     held: list[Route] = []

@@ -12,9 +12,10 @@ import { address, send } from "./stream.js";
  * @property {File} file
  * @property {string} model
  * @property {Record<string, string>} options
+ * @property {boolean} several Whether other models' masks of the image may be saved too.
  */
 
-/** @type {Record<string, {format: string, ending: string, name: string}>} By the button's id. */
+/** @type {Record<string, {format: string, ending: string, name: string}>} By the button's id before the suffix. */
 const FORMATS = {
   "save-png": { format: "png", ending: ".mask.png", name: "PNG" },
   "save-geojson": { format: "geojson", ending: ".geojson", name: "GeoJSON" },
@@ -22,61 +23,76 @@ const FORMATS = {
 };
 const SHOWN_EVERY_MS = 200;
 
-/** @type {Set<AbortController>} */
-const running = new Set();
+/** The buttons beside what one model has found. */
+export class Downloads {
+  /** @type {Set<AbortController>} */
+  #running = new Set();
 
-/**
- * Makes the buttons work.
- *
- * @param {() => Asked | null} asked What is asked for now.
- */
-export function offerDownloads(asked) {
-  for (const id of Object.keys(FORMATS)) {
-    const button = at(id, HTMLButtonElement);
-    button.addEventListener("click", () => {
-      const now = asked();
-      if (now && button.ariaBusy !== "true") fetchMask(button, now);
-    });
+  /**
+   * @param {string} suffix Of the ids of its elements: "" or "-b".
+   * @param {() => Asked | null} asked What is asked for now.
+   */
+  constructor(suffix, asked) {
+    this.suffix = suffix;
+    for (const [id, format] of Object.entries(FORMATS)) {
+      const button = at(id + suffix, HTMLButtonElement);
+      button.addEventListener("click", () => {
+        const now = asked();
+        if (now && button.ariaBusy !== "true") this.#fetch(button, format, now);
+      });
+    }
   }
-}
 
-/**
- * @param {boolean} found Whether there is a mask.
- * @param {boolean} dicom Whether the image is DICOM.
- */
-export function allowDownloads(found, dicom) {
-  for (const id of Object.keys(FORMATS)) {
-    at(id, HTMLButtonElement).disabled = !found || (id === "save-dicom-seg" && !dicom);
+  /**
+   * @param {boolean} found Whether there is a mask.
+   * @param {boolean} dicom Whether the image is DICOM.
+   */
+  allow(found, dicom) {
+    for (const [id, { format }] of Object.entries(FORMATS)) {
+      at(id + this.suffix, HTMLButtonElement).disabled = !found || (format === "dicom-seg" && !dicom);
+    }
+    at(`no-dicom-seg${this.suffix}`).hidden = !found || dicom;
   }
-  at("no-dicom-seg").hidden = !found || dicom;
-}
 
-/** Ends those that are on the way, of an image that is here no more. */
-export function endDownloads() {
-  for (const each of running) each.abort();
-  tell("");
-}
+  /** Ends those that are on the way, of an image that is here no more. */
+  end() {
+    for (const each of this.#running) each.abort();
+    this.#tell("");
+  }
 
-/**
- * @param {HTMLButtonElement} button
- * @param {Asked} asked
- */
-async function fetchMask(button, { file, model, options }) {
-  const { format, ending, name } = /** @type {typeof FORMATS[string]} */ (FORMATS[button.id]);
-  const abort = new AbortController();
-  running.add(abort);
-  button.ariaBusy = "true";
-  tell(`Making the ${name} file…`);
-  try {
-    const response = await send(address("/api/mask", { model, format, ...options }), file, abort.signal);
-    const blob = await read(response, abort.signal, (bytes) => tell(`${name}: ${size(bytes)} so far…`));
-    save(blob, file.name.replace(/\.[^.]*$/, "") + ending);
-    tell(`${name} saved, ${size(blob.size)}.`);
-  } catch (error) {
-    if (!abort.signal.aborted) tell(`No ${name} file: ${reason(error)}`, true);
-  } finally {
-    running.delete(abort);
-    button.ariaBusy = null;
+  /**
+   * @param {HTMLButtonElement} button
+   * @param {typeof FORMATS[string]} as
+   * @param {Asked} asked
+   */
+  async #fetch(button, { format, ending, name }, { file, model, options, several }) {
+    const abort = new AbortController();
+    this.#running.add(abort);
+    button.ariaBusy = "true";
+    this.#tell(`Making the ${name} file…`);
+    try {
+      const response = await send(address("/api/mask", { model, format, ...options }), file, abort.signal);
+      const progress = (/** @type {number} */ bytes) => this.#tell(`${name}: ${size(bytes)} so far…`);
+      const blob = await read(response, abort.signal, progress);
+      const parts = [file.name.replace(/\.[^.]*$/, ""), ...(several ? [plain(model)] : [])];
+      save(blob, parts.join(".") + ending);
+      this.#tell(`${name} saved, ${size(blob.size)}.`);
+    } catch (error) {
+      if (!abort.signal.aborted) this.#tell(`No ${name} file: ${reason(error)}`, true);
+    } finally {
+      this.#running.delete(abort);
+      button.ariaBusy = null;
+    }
+  }
+
+  /**
+   * @param {string} words
+   * @param {boolean} [bad]
+   */
+  #tell(words, bad = false) {
+    const place = at(`saving${this.suffix}`);
+    place.textContent = words;
+    place.classList.toggle("bad", bad);
   }
 }
 
@@ -113,10 +129,10 @@ function reason(error) {
 }
 
 /**
- * @param {string} words
- * @param {boolean} [bad]
+ * A model's name as every file system takes it.
+ *
+ * @param {string} reference
  */
-function tell(words, bad = false) {
-  at("saving").textContent = words;
-  at("saving").classList.toggle("bad", bad);
+function plain(reference) {
+  return reference.replace(/[^A-Za-z0-9_.-]+/g, "-");
 }

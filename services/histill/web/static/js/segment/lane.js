@@ -176,8 +176,11 @@ export class Lane {
     const { picture } = subject;
     const fits = picture?.size.width === size.width && picture.size.height === size.height;
     if (subject.sent && !subject.complete) {
-      picture?.close(); // Of an attempt that broke off.
-      subject.picture = new Picture(size);
+      // What came of an attempt that broke off stays in sight, and the reader where they are in it.
+      if (!fits || picture.whole) {
+        picture?.close();
+        subject.picture = new Picture(size);
+      }
     } else if (!fits) {
       // The browser and the service read different images in one file: what the model saw counts.
       throw new OtherPictureError();

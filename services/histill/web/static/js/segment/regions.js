@@ -56,8 +56,8 @@ export function touches({ left, top, step, columns, rows }, { row, column, heigh
  * @template T
  */
 export class Regions {
-  /** @type {{place: Place, data: Blob}[]} */
-  #all = [];
+  /** @type {Map<string, {place: Place, data: Blob}>} By their places: what comes again replaces. */
+  #all = new Map();
   /**
    * The one that was used last is last.
    *
@@ -82,7 +82,8 @@ export class Regions {
    * @param {Blob} data
    */
   add(place, data) {
-    this.#all.push({ place, data });
+    const { row, column, height, width } = place;
+    this.#all.set([row, column, height, width].join(), { place, data });
   }
 
   /**
@@ -92,7 +93,7 @@ export class Regions {
    * @returns {AsyncGenerator<{place: Place, value: T}>}
    */
   async *within(grid) {
-    for (const { place, data } of this.#all.filter((each) => touches(grid, each.place))) {
+    for (const { place, data } of [...this.#all.values()].filter((each) => touches(grid, each.place))) {
       const held = this.#get(place, data);
       held.users++;
       try {
@@ -128,7 +129,7 @@ export class Regions {
 
   /** Lets go of all, at last of what somebody still looks at. */
   close() {
-    this.#all = [];
+    this.#all.clear();
     this.most = 0;
     this.#trim();
   }

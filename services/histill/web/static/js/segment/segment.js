@@ -4,10 +4,11 @@ import { ApiError, connection } from "../api.js";
 import { at } from "../dom.js";
 import { messageOf } from "../words.js";
 import { NONE, refresh, remember, served } from "./choice.js";
-import { allowDownloads, endDownloads, offerDownloads } from "./downloads.js";
+import { Downloads } from "./downloads.js";
 import { isDicom, localPicture } from "./files.js";
 import { takeImages } from "./intake.js";
 import { Lane } from "./lane.js";
+import { forgetPart, options, watchOptions } from "./options.js";
 import { showComparison, showResult } from "./results.js";
 import { Stage } from "./stage.js";
 import { say, showState } from "./state.js";
@@ -27,6 +28,7 @@ let settling = new AbortController();
 let unlisted = false;
 /** @type {Map<Lane, unknown>} What the tables show. */
 const listed = new Map();
+const downloads = ["", "-b"].map((suffix, index) => new Downloads(suffix, () => asked(index)));
 
 /** @param {"none" | "partial" | "done"} far */
 function overlay(far) {
@@ -48,7 +50,7 @@ async function take(file) {
   work.subject?.picture?.close();
   work.subject = null;
   work.reconsider();
-  endDownloads();
+  for (const each of downloads) each.end();
   say("");
   /** @type {Subject} */
   const subject = {
@@ -158,20 +160,6 @@ function choose() {
   told();
 }
 
-/** @returns {Record<string, string>} */
-function options() {
-  const asked = { frame: "frame", level: "level", pixel_size_um: "pixel-size" };
-  const values = Object.entries(asked).map(([name, id]) => [name, at(id, HTMLInputElement).value.trim()]);
-  return Object.fromEntries(values.filter(([, value]) => value && value !== "0"));
-}
-
-function optionsChanged() {
-  const { subject } = work;
-  const inputs = ["frame", "level", "pixel-size"].map((id) => at(id, HTMLInputElement));
-  if (!inputs.every((each) => each.reportValidity()) || !subject) return;
-  take(subject.file);
-}
-
 /** Paints the masks as it is chosen now. */
 function paint() {
   work.shaded = at("confidence", HTMLInputElement).checked;
@@ -192,6 +180,7 @@ function told() {
   const { subject } = work;
   showState(work);
   if (!lanes) return;
+  lanes.forEach(({ summary }, index) => downloads[index]?.allow(subject !== null && summary !== null, dicom));
   if (subject?.picture) showPicture(subject, subject.picture);
   lanes.forEach((lane, index) => {
     const { summary, failure, model, total } = lane;
@@ -203,7 +192,6 @@ function told() {
   });
   showComparison(...lanes);
   if (work.lanes.length < 2) at("comparison").hidden = true;
-  allowDownloads(subject !== null && lanes[0].summary !== null, dicom);
 }
 
 /**
@@ -217,6 +205,19 @@ function showPicture({ sent, complete }, picture) {
     lane.open(picture);
     if (sent && !complete && lane !== work.running?.lane) lane.stage.more();
   }
+}
+
+/**
+ * What is asked for who saves a lane's mask.
+ *
+ * @param {number} index
+ * @returns {import("./downloads.js").Asked | null}
+ */
+function asked(index) {
+  const { subject } = work;
+  const model = lanes?.[index]?.summary?.model;
+  if (!subject || !model) return null;
+  return { file: subject.file, options: subject.options, model, several: work.lanes.length > 1 };
 }
 
 /** @param {Lane} lane */
@@ -279,14 +280,9 @@ export const segment = { id: "segment", title: "Segment", path: /^\/$/, show };
 
 overlay("none");
 takeImages((file) => {
-  // What was said of the image before; how large its pixels are may hold for the next one too.
-  if (work.subject && file.size) at("frame", HTMLInputElement).value = at("level", HTMLInputElement).value = "";
+  if (work.subject && file.size) forgetPart();
   take(file);
 }, say);
-offerDownloads(() => {
-  const model = lanes?.[0].summary?.model;
-  return work.subject && model ? { file: work.subject.file, options: work.subject.options, model } : null;
-});
 at("model").addEventListener("change", () => {
   remember(at("model", HTMLSelectElement).value);
   choose();
@@ -298,7 +294,9 @@ at("confidence").addEventListener("change", () => {
   paint();
   work.reconsider();
 });
-for (const id of ["frame", "level", "pixel-size"]) at(id).addEventListener("change", optionsChanged);
+watchOptions(() => {
+  if (work.subject) take(work.subject.file);
+});
 at("try-now").addEventListener("click", () => work.again());
 at("zoom-in").addEventListener("click", () => lanes?.[0].stage.zoomBy(1.5));
 at("zoom-out").addEventListener("click", () => lanes?.[0].stage.zoomBy(1 / 1.5));
