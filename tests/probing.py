@@ -47,5 +47,6 @@ def stays(port: int, wanted: dict[str, int], *, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     with asking(port) as ask:
         while time.monotonic() < deadline:
-            assert {name: ask(name) for name in wanted} == wanted
+            found = {name: ask(name) for name in wanted}
+            assert found == wanted, found
             time.sleep(0.2)

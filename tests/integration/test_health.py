@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,9 +16,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from conftest import end, run_s3, wait_for_port
+from conftest import HOST, end, run_s3, wait_for_port
 from free_ports import free_port
 from histill.adapters.s3 import S3ObjectStore
+from histill.rpc.health import HealthServer
 from probing import NOT_SERVING, SERVING, becomes, status
 from running import running
 from services import service, settings_of
@@ -108,6 +110,29 @@ def test_silence_is_noticed_after_any_sign_of_life(port: int) -> None:
             becomes(port, {"": NOT_SERVING, "liveness": NOT_SERVING})
         child.stdin.close()
         assert child.wait(20) == 0
+
+
+async def test_signs_of_life_come_well_within_the_shortest_silence(port: int) -> None:
+    """One that is late by much does not yet look like a process that stands still."""
+    beats: list[float] = []
+    enough = asyncio.Event()
+
+    def alive() -> bool:
+        beats.append(time.monotonic())
+        if len(beats) > 12:
+            enough.set()
+        return True
+
+    server = HealthServer(HOST, port, (), 1.0, alive)
+    await server.start()
+    beating = asyncio.create_task(server.run())
+    try:
+        async with asyncio.timeout(20):
+            await enough.wait()
+    finally:
+        beating.cancel()
+        await asyncio.to_thread(server.stop)
+    assert beats[12] - beats[0] < 8  # of 12 silences
 
 
 def test_a_process_that_died_takes_its_health_server_along(registry: Service, port: int) -> None:

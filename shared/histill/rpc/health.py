@@ -19,7 +19,9 @@ from histill.rpc.health_process import LISTENING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BEAT_S = 1.0
+# Between two signs of life at most, and how many there are at least within a silence that is borne.
+_BEAT_S = 1.0
+_BEATS = 4
 _START_S = 30.0
 _RESTART_S = 1.0
 _OURS = "HISTILL_"
@@ -93,11 +95,12 @@ class HealthServer:
 
     async def run(self) -> None:
         """Beats as long as the event loop turns; never returns."""
+        beat_s = min(_BEAT_S, self.silence_s / _BEATS)
         while True:
             self._beat()
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_S):
+                async with asyncio.timeout(beat_s):
                     await self._changed.wait()
             if self._child is None or self._child.poll() is not None:
                 await self._restart()

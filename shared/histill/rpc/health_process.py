@@ -1,8 +1,8 @@
 """Answers health checks for another process: ``python -m histill.rpc.health_process``.
 
 A process of its own, because a server within a busy one answers only when that one's
-threads let it. Its parent writes a line at least every second: ``1`` ready, ``0`` not. A parent
-that is silent for long, or gone, is not healthy; when it is gone this process ends too.
+threads let it. Its parent writes a line every now and then: ``1`` ready, ``0`` not. A parent that
+is silent for long, or gone, is not healthy; when it is gone this process ends too.
 """
 
 from __future__ import annotations
