@@ -47,7 +47,7 @@ def service(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servic
 def page(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The page over it."""
     folder = tmp_path_factory.mktemp("web")
-    with page_of(folder, inference=service.target, max_uploads="8") as started:
+    with page_of(folder, inference=service.target, max_uploads="16") as started:
         yield started
 
 
